@@ -1,0 +1,68 @@
+"""A long job on the server, and one look at it."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tabpfn_assets._record import Record
+
+JobKind = Literal["tabpfn_async", "tabpfn_stream", "reasoning"]
+JobPhase = Literal["intent", "submitted", "completed", "failed"]
+
+
+class JobRecord(Record):
+    """What must be remembered of a job so that it is waited for, never started twice.
+
+    Small and JSON-plain, and it holds no secret: engines put it into trigger rows and state stores.
+
+    Args:
+        kind: How the job is polled: `tabpfn_async` (submit_fit_job / get_fit_status), `tabpfn_stream` (one long
+            streamed POST), `reasoning` (submit / status / result).
+        phase: `intent` before the POST, `submitted` once the id is known, then `completed` or `failed`.
+        job_id: The server's id; None only in phase `intent`.
+        fingerprint: Fit fingerprint, to tell whether inputs changed.
+        generation: How often a person asked for this work anew.
+        owner: Who holds the lease in phase `intent`.
+        lease_expires_at: Epoch seconds until which the owner is believed to live.
+        submitted_at: Epoch seconds.
+        deadline_at: Epoch seconds (wall clock, so that a restarted waiter keeps it).
+        delivered: Whether the result reached the engine.
+    """
+
+    schema_version: int = 1
+    kind: JobKind
+    phase: JobPhase
+    job_id: str | None = None
+    fingerprint: str | None = None
+    generation: int = Field(default=0, ge=0)
+    owner: str | None = None
+    lease_expires_at: float | None = None
+    submitted_at: float | None = None
+    deadline_at: float | None = None
+    delivered: bool = False
+
+    @model_validator(mode="after")
+    def _id_once_submitted(self) -> "JobRecord":
+        if self.phase != "intent" and self.job_id is None:
+            raise ValueError(f"a job in phase {self.phase!r} needs its job_id")
+        return self
+
+
+class FitStatus(Record):
+    """One look at a fit (contract 1.5).
+
+    Args:
+        fitted_train_set_id: The fit.
+        status: `pending`, `completed`, `failed`, or a word that a newer server uses for still running.
+        retry_in_secs: The server's hint: earliest seconds until the next look.
+        error: Why it failed, in the server's words.
+        error_code: The server's code for the failure.
+        timings: Seconds by stage, as the server reports them.
+    """
+
+    fitted_train_set_id: str
+    status: str
+    retry_in_secs: float | None = None
+    error: str | None = None
+    error_code: str | None = None
+    timings: dict[str, float | None] = {}

@@ -1,0 +1,60 @@
+"""The record beside a set of predictions."""
+
+from typing import Literal, Self
+
+from pydantic import Field
+
+from tabpfn_assets._record import Record, UtcTime
+from tabpfn_assets._redact import redact_name
+from tabpfn_assets.fitted_model import FittedModel
+from tabpfn_assets.names import PublicUrl
+from tabpfn_assets.run import EngineRun
+from tabpfn_assets.sets import SourceRef
+
+
+class PredictionSet(Record):
+    """Predictions on storage: where they are, what made them, from what.
+
+    It is written as `_lineage.json` beside the predictions, last, so that a folder without it is unfinished.
+
+    Args:
+        uri: Where the predictions are.
+        lineage_uri: Where this record is.
+        rows: Rows predicted, in the order of the source.
+        columns: Columns of the predictions.
+        output_type: What was asked for, for instance `probas` or `quantiles`.
+        quantiles: Quantiles asked for, in (0, 1).
+        source: Where the scored rows came from.
+        test_set_upload_id: The upload that was predicted.
+        model: The model that predicted.
+        metadata: What the server said about the call (contract 5): billing version, execution mode, cache outcome.
+        timings: Seconds by stage, as the server reported them.
+        run: The engine run that made it.
+        packages: Versions of the packages that took part.
+        created_at: When it was written (UTC).
+    """
+
+    schema_version: Literal[1] = 1
+    uri: PublicUrl
+    lineage_uri: PublicUrl
+    rows: int = Field(ge=1)
+    columns: tuple[str, ...]
+    output_type: str
+    quantiles: tuple[float, ...] | None = None
+    source: SourceRef
+    test_set_upload_id: str
+    model: FittedModel
+    metadata: dict[str, object] = {}
+    timings: dict[str, float | None] = {}
+    run: EngineRun | None = None
+    packages: dict[str, str] = {}
+    created_at: UtcTime
+
+    def redacted(self) -> Self:
+        """Return the record with column names and class labels hashed."""
+        prefix = "probability_"
+        columns = tuple(
+            prefix + redact_name(c.removeprefix(prefix)) if c.startswith(prefix) else c for c in self.columns
+        )
+        metadata = {key: value for key, value in self.metadata.items() if key != "classes"}
+        return self.model_copy(update={"model": self.model.redacted(), "columns": columns, "metadata": metadata})

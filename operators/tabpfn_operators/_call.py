@@ -1,0 +1,126 @@
+"""One call: send, judge, wait, send again, or raise the right error."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urljoin, urlsplit
+
+from tabpfn_operators._envelopes import choose_error, choose_storage_error
+from tabpfn_operators._messages import Request, Response
+from tabpfn_operators._retry import Outcome, RetryPolicy, outcome_of
+from tabpfn_operators._run import NoAnswerError, Wire
+from tabpfn_operators.errors import ConnectionFailedError, OutcomeUnknownError, TabPFNError, UploadError
+from tabpfn_operators.settings import Settings
+
+log = logging.getLogger("tabpfn_operators")
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_REDIRECTS = 3
+#: A gateway's answer to a billed call says nothing of what the server behind it did (contract 2.3).
+_GATEWAY_STATUSES = frozenset({408, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Session:
+    """What every flow works with.
+
+    Args:
+        settings: How the API is reached.
+        wire: What carries requests.
+        policy: When to send again.
+        jitter: Source of random numbers in [0, 1).
+    """
+
+    settings: Settings
+    wire: Wire
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    jitter: Callable[[], float] = random.random
+
+
+async def call(session: Session, request: Request, *, accept: tuple[int, ...] = ()) -> Response:
+    """Send a request until it succeeds or must not be sent again.
+
+    Args:
+        session: Settings, wire and policy.
+        request: What to send; rebuilt from its source at every attempt.
+        accept: Statuses beside 2xx that the caller reads itself.
+
+    Returns:
+        The answer.
+
+    Raises:
+        TabPFNError: Of the class that the last attempt calls for.
+    """
+    started = time.monotonic()
+    attempt, redirects = 1, 0
+    while True:
+        error: TabPFNError
+        response, failure = await _send(session, request)
+        if response is None:
+            outcome = Outcome(unsent=failure.unsent, billed=request.billed)
+            error = _unanswered(request, failure)
+        else:
+            if response.status < 300 or response.status in accept:
+                return response
+            if response.status in _REDIRECTS and redirects < _MAX_REDIRECTS:
+                followed = _followed(session.settings, request, response)
+                if followed is not None:
+                    request, redirects = followed, redirects + 1
+                    continue
+            outcome = outcome_of(request, response)
+            error = _refused(request, response)
+        elapsed = time.monotonic() - started
+        wait = session.policy.wait(attempt, outcome, elapsed=elapsed, jitter=session.jitter())
+        if wait is None:
+            raise error
+        log.warning("%s (attempt %d); trying again in %.1f s", error, attempt, wait)
+        attempt += 0 if outcome.rate_limited else 1
+        await session.wire.sleep(wait)
+
+
+async def _send(session: Session, request: Request) -> tuple[Response | None, NoAnswerError]:
+    try:
+        return await session.wire.send(request), NoAnswerError("", unsent=False)
+    except NoAnswerError as failure:
+        return None, failure
+
+
+def _refused(request: Request, response: Response) -> TabPFNError:
+    if not request.bearer:
+        return choose_storage_error(response, request.label)
+    if request.billed and response.status in _GATEWAY_STATUSES:
+        return _unknown(request, f"the answer was HTTP {response.status}")
+    return choose_error(response, request.label)
+
+
+def _unanswered(request: Request, failure: NoAnswerError) -> TabPFNError:
+    if request.billed and not failure.unsent:
+        return _unknown(request, f"the connection was lost ({failure.reason})")
+    kind = ConnectionFailedError if request.bearer else UploadError
+    remedy = "Check base_url, proxy and network, then run again." if failure.unsent else "Run again."
+    return kind(f"{request.label}: no answer ({failure.reason}). {remedy}")
+
+
+def _unknown(request: Request, reason: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"{request.label}: {reason} after the request was sent, so it may have been carried out and is not sent again. "
+        "Look at the account's usage before you repeat it."
+    )
+
+
+def _followed(settings: Settings, request: Request, response: Response) -> Request | None:
+    """Follow a redirect of a GET on the same origin only (design.md, promise 5)."""
+    location = response.headers.get("location")
+    if request.method != "GET" or not request.bearer or not location:
+        return None
+    target = urljoin(settings.base_url + request.url, location)
+    if urlsplit(target)[:2] != urlsplit(settings.base_url)[:2]:
+        return None
+    parts = urlsplit(target)
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    prefix = urlsplit(settings.base_url).path
+    if not path.startswith(prefix):
+        return None
+    return Request("GET", path.removeprefix(prefix), request.label, read_timeout=request.read_timeout)

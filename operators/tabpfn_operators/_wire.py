@@ -1,0 +1,323 @@
+"""HTTP, and nothing else: the only module that imports httpx.
+
+HTTP/1.1, because HTTP/2 pings broke long fits behind the vendor's load balancer (contract 1.0).
+"""
+
+import contextlib
+import contextvars
+import logging
+import os
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from tabpfn_assets import __version__
+from tabpfn_operators._group import ThreadGroup, pause
+from tabpfn_operators._messages import Body, Request, Response
+from tabpfn_operators._run import Flow, NoAnswerError, run
+from tabpfn_operators.errors import ConfigurationError, SourceChangedError
+from tabpfn_operators.settings import Settings
+
+T = TypeVar("T")
+
+CHUNK_SIZE = 1 << 20
+#: Reused connections are dropped before common servers drop them (75 s at the vendor's, contract 1.5).
+KEEPALIVE_SECONDS = 20.0
+#: Anything shorter is a test's token; replacing it would garble words.
+_SHORTEST_SECRET = 8
+#: Failures before the first byte was sent.
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+_hide_url: contextvars.ContextVar[bool] = contextvars.ContextVar("tabpfn_hide_url", default=False)
+
+
+class _HideSignedUrls(logging.Filter):
+    """httpx logs whole URLs at INFO; a signed one is a secret, in its path as well as its query."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if _hide_url.get() and isinstance(record.args, tuple):
+            record.args = tuple(f"{a.scheme}://{a.host}/…" if isinstance(a, httpx.URL) else a for a in record.args)
+        return True
+
+
+_FILTER = _HideSignedUrls()
+
+
+class _Connections:
+    """What both wires share: settings, headers, TLS, and how an httpx failure reads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._tls: ssl.SSLContext | None = None
+        self._pid: int | None = None
+
+    def options(self) -> dict[str, Any]:
+        settings = self.settings
+        logging.getLogger("httpx").addFilter(_FILTER)  # adding it twice is a no-op
+        if self._tls is None:
+            self._tls = _tls_context(settings.verify)
+        return {
+            "verify": self._tls,
+            "proxy": settings.proxy.get_secret_value() if settings.proxy else None,
+            "follow_redirects": False,
+            "headers": {"user-agent": user_agent(settings), "accept": "application/json"},
+            "limits": httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS),
+        }
+
+    def forked(self) -> bool:
+        """Whether the process is another one than last time (Airflow forks tasks); sockets must not be shared."""
+        changed, self._pid = self._pid not in {None, os.getpid()}, os.getpid()
+        return changed
+
+    def arguments(self, request: Request, bearer: str) -> dict[str, Any]:
+        settings = self.settings
+        headers = dict(request.headers)
+        url = request.url
+        if request.bearer:
+            url = settings.base_url + url
+            headers["authorization"] = f"Bearer {bearer}"
+        if request.body is not None:
+            headers["content-length"] = str(request.body.size)
+        if request.billed:
+            headers["connection"] = "close"
+        read = request.read_timeout or settings.read_timeout
+        timeout = httpx.Timeout(read, connect=settings.connect_timeout, pool=None)
+        return {"method": request.method, "url": url, "headers": headers, "json": request.json, "timeout": timeout}
+
+
+def _tls_context(verify: bool | str) -> ssl.SSLContext:
+    if isinstance(verify, str):
+        try:
+            return ssl.create_default_context(cafile=verify)
+        except OSError:
+            raise ConfigurationError(f"verify: {verify} is no readable CA bundle.") from None
+    return httpx.create_ssl_context(verify=verify)
+
+
+def user_agent(settings: Settings) -> str:
+    """Name this package, and the engine it runs in (design.md, Names)."""
+    return " ".join(part for part in (f"tabpfn-providers/{__version__}", settings.user_agent) if part)
+
+
+def _no_answer(error: httpx.HTTPError) -> Exception:
+    if isinstance(error, httpx.LocalProtocolError) and "Content-Length" in str(error):
+        return SourceChangedError(
+            "The source yielded another number of bytes than its size; was it written to meanwhile?"
+        )
+    unsent = isinstance(error, _UNSENT)
+    reason = str(error) if unsent else ""
+    return NoAnswerError(f"{type(error).__name__}{': ' if reason else ''}{reason}", unsent=unsent)
+
+
+def _collected(status: int, headers: httpx.Headers, body: bytearray, bearer: str) -> Response:
+    content = bytes(body)
+    if len(bearer) >= _SHORTEST_SECRET:
+        # A server that quotes the token in an error must not carry it into exceptions and logs.
+        content = content.replace(bearer.encode(), b"***")
+    return Response(status, {key.lower(): value for key, value in headers.items()}, content)
+
+
+def _collect(body: bytearray, chunk: bytes) -> None:
+    # Forty minutes of keepalive whitespace (contract 1.3) must not add up in memory.
+    body += chunk if body else chunk.lstrip(b" \r\n\t")
+
+
+class SyncWire:
+    """A wire whose coroutines never suspend; safe for use from several threads.
+
+    Args:
+        settings: Where to connect, and as whom.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._connections = _Connections(settings)
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+        self._local = threading.local()
+
+    async def send(self, request: Request) -> Response:
+        """Send a request and read its answer."""
+        token = _hide_url.set(not request.bearer)
+        try:
+            if request.billed:
+                with httpx.Client(**self._connections.options()) as fresh:
+                    return self._exchange(fresh, request)
+            return self._exchange(self._pooled(), request)
+        except httpx.HTTPError as error:
+            failure = _no_answer(error)
+        finally:
+            _hide_url.reset(token)
+        # Raised out here, so that no httpx error (with the request and its bearer) hangs on it as context.
+        self._look_at_stop()
+        raise failure
+
+    def _exchange(self, client: httpx.Client, request: Request) -> Response:
+        bearer = self._connections.settings.bearer() if request.bearer else ""
+        arguments = self._connections.arguments(request, bearer)
+        group: ThreadGroup | None = getattr(self._local, "group", None)
+        if request.body is not None:
+            arguments["content"] = self._chunks(request.body)
+        if group is not None:
+            arguments["extensions"] = {"trace": group.trace}
+        body = bytearray()
+        with client.stream(**arguments) as answer:
+            for chunk in answer.iter_bytes():
+                _collect(body, chunk)
+            return _collected(answer.status_code, answer.headers, body, bearer)
+
+    def _chunks(self, body: Body) -> Iterator[bytes]:
+        with contextlib.closing(_generator(body)) as chunks:
+            for chunk in chunks:
+                self._look_at_stop()
+                yield chunk
+
+    def _pooled(self) -> httpx.Client:
+        own: httpx.Client | None = getattr(self._local, "client", None)
+        if own is not None:
+            return own
+        with self._lock:
+            if self._connections.forked():
+                self._client = None
+            if self._client is None:
+                self._client = httpx.Client(**self._connections.options())
+            return self._client
+
+    def _look_at_stop(self) -> None:
+        group: ThreadGroup | None = getattr(self._local, "group", None)
+        if group is not None:
+            group.look_at_stop()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; a worker thread wakes up when its group ends."""
+        group: ThreadGroup | None = getattr(self._local, "group", None)
+        if group is None:
+            pause(seconds)
+        else:
+            group.pause(seconds)
+
+    async def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run blocking work here and now."""
+        return fn(*args)
+
+    async def gather(self, thunks: Sequence[Callable[[], Flow[T]]], limit: int) -> list[T]:
+        """Run flows in at most `limit` threads, which are gone when this returns or raises."""
+        if len(thunks) == 1:
+            return [await thunks[0]()]
+        group = ThreadGroup()
+        results: dict[int, T] = {}
+        waiting = iter(enumerate(thunks))
+        lock = threading.Lock()
+
+        def work() -> None:
+            with httpx.Client(**self._connections.options()) as self._local.client:
+                self._local.group = group
+                while True:
+                    group.look_at_stop()
+                    with lock:
+                        index, thunk = next(waiting, (-1, None))
+                    if thunk is None:
+                        return
+                    results[index] = run(thunk())
+
+        group.run(work, threads=min(limit, len(thunks)))
+        return [results[index] for index in range(len(thunks))]
+
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+def _generator(body: Body) -> Any:
+    """The body's chunks, with a `close` even where they are a plain iterator."""
+    return (chunk for chunk in body.chunks(CHUNK_SIZE))
+
+
+class AsyncWire:
+    """A wire for one event loop.
+
+    Args:
+        settings: Where to connect, and as whom.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._connections = _Connections(settings)
+        self._client: httpx.AsyncClient | None = None
+
+    async def send(self, request: Request) -> Response:
+        """Send a request and read its answer."""
+        token = _hide_url.set(not request.bearer)
+        try:
+            if request.billed:
+                async with httpx.AsyncClient(**self._connections.options()) as fresh:
+                    return await self._exchange(fresh, request)
+            if self._client is None:
+                self._client = httpx.AsyncClient(**self._connections.options())
+            return await self._exchange(self._client, request)
+        except httpx.HTTPError as error:
+            failure = _no_answer(error)
+        finally:
+            _hide_url.reset(token)
+        raise failure
+
+    async def _exchange(self, client: httpx.AsyncClient, request: Request) -> Response:
+        bearer = self._connections.settings.bearer() if request.bearer else ""
+        arguments = self._connections.arguments(request, bearer)
+        if request.body is not None:
+            arguments["content"] = _async_chunks(request.body)
+        body = bytearray()
+        async with client.stream(**arguments) as answer:
+            async for chunk in answer.aiter_bytes():
+                _collect(body, chunk)
+            return _collected(answer.status_code, answer.headers, body, bearer)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, giving the loop to others."""
+        await anyio.sleep(seconds)
+
+    async def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run blocking work in a thread."""
+        return await anyio.to_thread.run_sync(fn, *args)
+
+    async def gather(self, thunks: Sequence[Callable[[], Flow[T]]], limit: int) -> list[T]:
+        """Run flows as tasks; the first error cancels the others and is raised as it is."""
+        limiter = anyio.CapacityLimiter(limit)
+        results: dict[int, T] = {}
+        errors: list[Exception] = []
+
+        async def work(index: int) -> None:
+            try:
+                async with limiter:
+                    results[index] = await thunks[index]()
+            except Exception as error:  # raised again below, outside the task group's own grouping
+                errors.append(error)
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for index in range(len(thunks)):
+                group.start_soon(work, index)
+        if errors:
+            raise errors[0]
+        return [results[index] for index in range(len(thunks))]
+
+    async def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+
+async def _async_chunks(body: Body) -> AsyncIterator[bytes]:
+    chunks = _generator(body)
+    try:
+        while (chunk := await anyio.to_thread.run_sync(next, chunks, None)) is not None:
+            yield chunk
+    finally:
+        chunks.close()

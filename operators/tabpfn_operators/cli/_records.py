@@ -1,0 +1,74 @@
+"""Records as a person reads them, and records read back from storage."""
+
+import json
+
+from pydantic import ValidationError
+
+from tabpfn_assets import FittedModel, PredictionSet
+from tabpfn_operators.errors import InvalidInputError
+from tabpfn_operators.storage import read_text
+
+_SHOWN_FEATURES = 6
+
+
+def model_facts(model: FittedModel) -> dict[str, object]:
+    """List what a person wants to know of a fitted model."""
+    names = ", ".join(model.feature_names[:_SHOWN_FEATURES])
+    more = len(model.features) - _SHOWN_FEATURES
+    facts: dict[str, object] = {
+        "fitted id": model.fitted_train_set_id,
+        "upload id": model.train_set_upload_id,
+        "status": model.status,
+        "task": model.task,
+        "target": model.target,
+        "features": f"{len(model.features)}: {names}{f' and {more} more' if more > 0 else ''}",
+        "rows": f"{model.rows:,}",
+        "source": ", ".join(model.source.uris),
+        "fingerprint": model.source.fingerprint,
+        "created": model.created_at.isoformat(timespec="seconds"),
+    }
+    if model.classes is not None:
+        facts["classes"] = ", ".join(str(label) for label in model.classes[:_SHOWN_FEATURES])
+    if model.name:
+        facts["name"] = model.name
+    if model.parameters.config:
+        facts["config"] = json.dumps(model.parameters.config)
+    if model.run is not None:
+        run = model.run
+        facts["run"] = " ".join(str(part) for part in (run.engine, run.engine_version, run.run_id, run.task_id) if part)
+    facts["packages"] = ", ".join(f"{name} {version}" for name, version in model.packages.items())
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def prediction_facts(record: PredictionSet) -> dict[str, object]:
+    """List what a person wants to know of a set of predictions."""
+    return {
+        "predictions": record.uri,
+        "lineage": record.lineage_uri,
+        "rows": f"{record.rows:,}",
+        "columns": ", ".join(record.columns[:_SHOWN_FEATURES])
+        + (", …" if len(record.columns) > _SHOWN_FEATURES else ""),
+        "output type": record.output_type,
+        "fitted id": record.model.fitted_train_set_id,
+        "source": ", ".join(record.source.uris),
+    }
+
+
+def read_model(url: str) -> FittedModel:
+    """Read a model record: what `fit --output` wrote, or the `_lineage.json` beside predictions.
+
+    Args:
+        url: fsspec URL or path.
+
+    Raises:
+        InvalidInputError: It is missing or is no such record; name another file.
+    """
+    try:
+        data = json.loads(read_text(url, None))
+        if isinstance(data, dict) and "model" in data:
+            return PredictionSet.model_validate(data).model
+        return FittedModel.model_validate(data)
+    except (ValueError, ValidationError):
+        raise InvalidInputError(
+            f"{url} is no model record; name what `tabpfn-providers fit --output` wrote, or a _lineage.json."
+        ) from None

@@ -1,0 +1,124 @@
+"""What a person sees: errors, progress and records; data goes to stdout, everything else to stderr."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tabpfn_operators.errors import (
+    AccessDeniedError,
+    AuthenticationError,
+    ConfigurationError,
+    DestinationError,
+    FitTimeoutError,
+    InvalidInputError,
+    OutcomeUnknownError,
+    QuotaExceededError,
+    RequestRejectedError,
+    TabPFNError,
+)
+from tabpfn_operators.progress import Progress as Step
+from tabpfn_operators.progress import ProgressCallback
+
+_PLAIN_EVERY_SECONDS = 10.0
+_CODES: tuple[tuple[int, tuple[type[TabPFNError], ...]], ...] = (
+    (2, (ConfigurationError, InvalidInputError, DestinationError, RequestRejectedError)),
+    (3, (AuthenticationError, AccessDeniedError, QuotaExceededError)),
+    (4, (OutcomeUnknownError, FitTimeoutError)),
+)
+
+stderr = Console(stderr=True)
+stdout = Console()
+
+
+def exit_code(error: TabPFNError) -> int:
+    """Choose the exit code of an error, as `--help` documents it."""
+    return next((code for code, kinds in _CODES if isinstance(error, kinds)), 1)
+
+
+def show_error(error: TabPFNError) -> None:
+    """Print an error on stderr, as plain text that no column name can turn into markup."""
+    stderr.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def watching() -> Iterator[ProgressCallback]:
+    """Show progress on stderr: bars on a terminal, a line now and then elsewhere.
+
+    Yields:
+        The callback to hand to a client.
+    """
+    log = logging.getLogger("tabpfn_operators")
+    handler = RichHandler(console=stderr, show_path=False, show_level=False, markup=False, omit_repeated_times=False)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        if stderr.is_terminal:
+            with Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                console=stderr,
+                transient=True,
+            ) as bars:
+                yield _Bars(bars).show
+        else:
+            yield _Lines().show
+    finally:
+        log.removeHandler(handler)
+
+
+def _text(step: Step) -> str:
+    if step.total is None:
+        return f"{step.done:,.0f} s, {step.note}" if step.step == "fit" else step.note
+    return f"{step.done:,.0f} of {step.total:,.0f} {step.note}"
+
+
+class _Bars:
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, step: Step) -> None:
+        if step.step not in self._tasks:
+            self._tasks[step.step] = self._bars.add_task(step.step, total=step.total, text="")
+        self._bars.update(self._tasks[step.step], completed=step.done, total=step.total, text=_text(step))
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._shown: dict[str, float] = {}
+
+    def show(self, step: Step) -> None:
+        now = time.monotonic()
+        last = self._shown.get(step.step)
+        finished = step.total is not None and step.done >= step.total
+        if last is not None and not finished and now - last < _PLAIN_EVERY_SECONDS:
+            return
+        if last != float("inf"):
+            self._shown[step.step] = float("inf") if finished else now
+            stderr.print(f"{step.step}: {_text(step)}", markup=False, highlight=False)
+
+
+def show_json(data: Any) -> None:
+    """Print JSON for machines: no colour, no wrapping."""
+    print(json.dumps(data, indent=2, ensure_ascii=False))  # noqa: T201 - this is the command's output
+
+
+def show_facts(title: str, facts: Mapping[str, object]) -> None:
+    """Print facts as a two-column table."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, escape(str(value)))
+    stdout.print(table)

@@ -1,0 +1,42 @@
+"""`tabpfn-providers predict`."""
+
+from typing import Annotated
+
+import typer
+
+from tabpfn_assets import EngineRun
+from tabpfn_operators.cli._records import prediction_facts, read_model
+from tabpfn_operators.cli._report import show_facts, show_json, watching
+
+
+def predict(
+    model: Annotated[str, typer.Argument(help="A model record: what fit --output wrote, or a _lineage.json.")],
+    source: Annotated[str, typer.Argument(help="fsspec URL or path of a Parquet file with the model's features.")],
+    destination: Annotated[str, typer.Argument(help="fsspec URL or path of a folder for predictions and lineage.")],
+    output_type: Annotated[
+        str | None, typer.Option(help="probas, preds; mean, median, mode, quantiles, main, full.")
+    ] = None,
+    quantile: Annotated[list[float] | None, typer.Option(help="A quantile between 0 and 1; repeat it.")] = None,
+    redact_labels: Annotated[bool, typer.Option(help="Hash column names and labels in _lineage.json.")] = False,
+    base_url: Annotated[str | None, typer.Option(help="API base URL; default: TABPFN_API_URL.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Predict a Parquet file with a fitted model. One billed call."""
+    from tabpfn_operators import Client
+
+    fitted = read_model(model)
+    with Client(base_url=base_url) as client, watching() as progress:
+        record = client.predict(
+            fitted,
+            source,
+            destination,
+            output_type=output_type,
+            quantiles=quantile or None,
+            run=EngineRun(engine="python", task_id="tabpfn-providers predict"),
+            redact_labels=redact_labels,
+            progress=progress,
+        )
+    if as_json:
+        show_json(record.model_dump(mode="json"))
+    else:
+        show_facts("Predictions", prediction_facts(record))

@@ -1,0 +1,39 @@
+"""The TabPFN API: `Client` for threads and scripts, `AsyncClient` for event loops, equal in names and arguments."""
+
+from tabpfn_operators.client._account import AccountMethods, AsyncAccountMethods
+from tabpfn_operators.client._fit import AsyncFitMethods, FitMethods
+from tabpfn_operators.client._predict import AsyncPredictMethods, PredictMethods
+
+__all__ = ["AsyncClient", "Client"]
+
+
+class Client(AccountMethods, FitMethods, PredictMethods):
+    """The TabPFN API for threads and scripts.
+
+    Nothing is opened before the first call. Use it as a context manager, or call `close`.
+
+    Args:
+        token: API key, or a function that returns it; None reads TABPFN_TOKEN, then PRIORLABS_API_KEY.
+        base_url: API base URL; None reads TABPFN_API_URL, then takes the vendor's. https, unless it is loopback.
+        account: A label of the account, so that a rotated key stays the same account in fingerprints.
+        wire: Form of the fit body: `nested` (current) or `flat` (older servers, contract 2.1).
+        connect_timeout: Seconds to wait for a connection.
+        read_timeout: Seconds to wait for the next byte of a short call.
+        proxy: Proxy URL; None takes the environment's.
+        verify: Whether to check certificates, or the path of a CA bundle.
+        allow_http: Accept plain http for hosts that are not loopback.
+        user_agent: Text appended to the package's own, for instance `airflow/3.3.2`.
+
+    Raises:
+        ConfigurationError: A setting is missing or not usable; the message names it and what to set.
+    """
+
+
+class AsyncClient(AsyncAccountMethods, AsyncFitMethods, AsyncPredictMethods):
+    """The TabPFN API for one event loop; arguments as for `Client`.
+
+    Nothing is opened before the first call. Use it as an async context manager, or await `close`.
+
+    Raises:
+        ConfigurationError: A setting is missing or not usable; the message names it and what to set.
+    """

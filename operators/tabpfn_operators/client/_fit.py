@@ -1,0 +1,356 @@
+"""From a Parquet file to a fitted model: the methods of both clients, side by side."""
+
+from collections.abc import Sequence
+
+from tabpfn_assets import (
+    EngineRun,
+    FitParameters,
+    FitStatus,
+    FittedModel,
+    Task,
+    TrainSet,
+)
+from tabpfn_operators import fit as fitting
+from tabpfn_operators import upload
+from tabpfn_operators._run import run as run_flow
+from tabpfn_operators.client._base import AsyncBase, SyncBase, same_docstrings
+from tabpfn_operators.fit import OnUnknown
+from tabpfn_operators.progress import ProgressCallback, ignore
+from tabpfn_operators.storage import StorageOptions
+
+
+class FitMethods(SyncBase):
+    """From a Parquet file to a fitted model."""
+
+    def upload_train_set(
+        self,
+        source: str,
+        target: str,
+        *,
+        task: Task,
+        features: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        storage_options: StorageOptions | None = None,
+        model_version: str | None = None,
+        force_reupload: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> TrainSet:
+        """Check a Parquet file against the server's limits, then send its features and its target.
+
+        All checks come before any byte moves, and all that is wrong is told at once. Memory holds one batch of rows.
+
+        Args:
+            source: fsspec URL or path of a Parquet file.
+            target: Column to predict.
+            task: What the model is to predict.
+            features: Feature columns in order; None takes all but the target, `exclude` and pandas index columns.
+            exclude: Columns that stay at home.
+            storage_options: fsspec options of the source; used, never recorded.
+            model_version: Version whose limits apply, for instance `v3`; None takes the server's default.
+            force_reupload: Send the bytes even where the server has equal content.
+            progress: Called with rows prepared and bytes sent, from several threads.
+
+        Returns:
+            The train set as the server holds it.
+
+        Raises:
+            InvalidInputError: The source cannot be used; the message lists what to correct.
+            LimitExceededError: It is larger than the server takes; send less.
+            SourceChangedError: It was written to meanwhile; run again.
+            UploadError: The object store refused; run again.
+        """
+        return run_flow(
+            upload.upload_train_set(
+                self._session,
+                source,
+                target,
+                task=task,
+                features=features,
+                exclude=exclude,
+                storage_options=storage_options,
+                model_version=model_version,
+                force_reupload=force_reupload,
+                progress=progress or ignore,
+            )
+        )
+
+    def submit_fit_job(
+        self,
+        train_set: TrainSet,
+        *,
+        parameters: FitParameters,
+        name: str | None = None,
+        run: EngineRun | None = None,
+        on_unknown: OnUnknown = "auto",
+    ) -> FittedModel:
+        """Create a fit job and return at once (contract 1.4). Keep the record: the id cannot be found again.
+
+        Args:
+            train_set: What `upload_train_set` returned.
+            parameters: Task, config, systems, thinking.
+            name: A name for the model, `[A-Za-z0-9._-]`, up to 128 characters.
+            run: The engine run, for lineage.
+            on_unknown: What to do when the answer is lost after the request was sent: `auto` submits once more when
+                the fit is free and raises when it is billed; `raise` and `resubmit` force either.
+
+        Returns:
+            The record, pending.
+
+        Raises:
+            AsyncFitUnsupportedError: The server has no job API; fit with `streamed=True`.
+            OutcomeUnknownError: The answer was lost; look at the account before fitting again.
+            TabPFNError: The server refused; the class says what to do.
+        """
+        return run_flow(
+            fitting.submit_fit_job(
+                self._session,
+                train_set,
+                parameters=parameters,
+                name=name,
+                run=run,
+                on_unknown=on_unknown,
+            )
+        )
+
+    def fit_train_set(
+        self,
+        train_set: TrainSet,
+        *,
+        parameters: FitParameters,
+        name: str | None = None,
+        run: EngineRun | None = None,
+        on_unknown: OnUnknown = "auto",
+        progress: ProgressCallback | None = None,
+    ) -> FittedModel:
+        """Fit in one long POST that the server keeps alive with whitespace (contract 1.3); for workers that may wait.
+
+        A kill during the call loses the id. Prefer `submit_fit_job` wherever the server has it.
+
+        Args:
+            train_set: What `upload_train_set` returned.
+            parameters: Task, config, systems, thinking.
+            name: A name for the model.
+            run: The engine run, for lineage.
+            on_unknown: As in `submit_fit_job`.
+            progress: Called while waiting for a fit that is not done when the POST ends.
+
+        Returns:
+            The record, completed.
+
+        Raises:
+            FitFailedError: The server reports it failed; correct the data.
+            OutcomeUnknownError: The answer was lost; look at the account before fitting again.
+            TabPFNError: The server refused; the class says what to do.
+        """
+        return run_flow(
+            fitting.fit_train_set(
+                self._session,
+                train_set,
+                parameters=parameters,
+                name=name,
+                run=run,
+                on_unknown=on_unknown,
+                progress=progress or ignore,
+            )
+        )
+
+    def get_fit_status(self, fitted_train_set_id: str) -> FitStatus:
+        """Look at a fit once (contract 1.5); the step that triggers and sensors are made of.
+
+        Args:
+            fitted_train_set_id: The fit.
+
+        Returns:
+            Its status; a failed fit is a status, not an error.
+
+        Raises:
+            FittedModelNotFoundError: The server does not know it; fit again, or use the account's token.
+        """
+        return run_flow(fitting.get_fit_status(self._session, fitted_train_set_id))
+
+    def wait_for_fit(
+        self, model: FittedModel, *, timeout: float | None = None, progress: ProgressCallback | None = None
+    ) -> FittedModel:
+        """Wait until a submitted fit is completed.
+
+        Args:
+            model: The pending record; a completed one comes back at once.
+            timeout: Seconds from its submission; None takes the server's own (7,200 by default).
+            progress: Called after each look.
+
+        Returns:
+            The record, completed.
+
+        Raises:
+            FitFailedError: The server reports it failed; correct the data.
+            FitTimeoutError: Still running at the deadline; wait again for the id it carries.
+        """
+        return run_flow(fitting.wait_for_fit(self._session, model, timeout=timeout, progress=progress or ignore))
+
+    def fit(
+        self,
+        source: str,
+        target: str,
+        *,
+        parameters: FitParameters,
+        features: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        storage_options: StorageOptions | None = None,
+        name: str | None = None,
+        run: EngineRun | None = None,
+        streamed: bool = False,
+        timeout: float | None = None,
+        on_unknown: OnUnknown = "auto",
+        progress: ProgressCallback | None = None,
+    ) -> FittedModel:
+        """Upload, submit and wait: from a Parquet file to a fitted model.
+
+        Args:
+            source: fsspec URL or path of a Parquet file.
+            target: Column to predict.
+            parameters: Task, config, systems, thinking.
+            features: Feature columns in order; None takes all but the target, `exclude` and pandas index columns.
+            exclude: Columns that stay at home.
+            storage_options: fsspec options of the source; used, never recorded.
+            name: A name for the model.
+            run: The engine run, for lineage.
+            streamed: Fit in one long POST instead of a job.
+            timeout: Seconds to wait for the job; None takes the server's own.
+            on_unknown: As in `submit_fit_job`.
+            progress: Called with rows prepared, bytes sent and seconds waited.
+
+        Returns:
+            The record, completed.
+
+        Raises:
+            InvalidInputError: The source cannot be used; the message lists what to correct.
+            FitFailedError: The server reports the fit failed; correct the data.
+            FitTimeoutError: Still running at the deadline; wait again for the id it carries.
+            OutcomeUnknownError: The answer was lost; look at the account before fitting again.
+        """
+        return run_flow(
+            fitting.fit(
+                self._session,
+                source,
+                target,
+                parameters=parameters,
+                features=features,
+                exclude=exclude,
+                storage_options=storage_options,
+                name=name,
+                run=run,
+                streamed=streamed,
+                timeout=timeout,
+                on_unknown=on_unknown,
+                progress=progress or ignore,
+            )
+        )
+
+
+@same_docstrings(FitMethods)
+class AsyncFitMethods(AsyncBase):
+    """From a Parquet file to a fitted model."""
+
+    async def upload_train_set(
+        self,
+        source: str,
+        target: str,
+        *,
+        task: Task,
+        features: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        storage_options: StorageOptions | None = None,
+        model_version: str | None = None,
+        force_reupload: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> TrainSet:
+        return await upload.upload_train_set(
+            self._session,
+            source,
+            target,
+            task=task,
+            features=features,
+            exclude=exclude,
+            storage_options=storage_options,
+            model_version=model_version,
+            force_reupload=force_reupload,
+            progress=progress or ignore,
+        )
+
+    async def submit_fit_job(
+        self,
+        train_set: TrainSet,
+        *,
+        parameters: FitParameters,
+        name: str | None = None,
+        run: EngineRun | None = None,
+        on_unknown: OnUnknown = "auto",
+    ) -> FittedModel:
+        return await fitting.submit_fit_job(
+            self._session,
+            train_set,
+            parameters=parameters,
+            name=name,
+            run=run,
+            on_unknown=on_unknown,
+        )
+
+    async def fit_train_set(
+        self,
+        train_set: TrainSet,
+        *,
+        parameters: FitParameters,
+        name: str | None = None,
+        run: EngineRun | None = None,
+        on_unknown: OnUnknown = "auto",
+        progress: ProgressCallback | None = None,
+    ) -> FittedModel:
+        return await fitting.fit_train_set(
+            self._session,
+            train_set,
+            parameters=parameters,
+            name=name,
+            run=run,
+            on_unknown=on_unknown,
+            progress=progress or ignore,
+        )
+
+    async def get_fit_status(self, fitted_train_set_id: str) -> FitStatus:
+        return await fitting.get_fit_status(self._session, fitted_train_set_id)
+
+    async def wait_for_fit(
+        self, model: FittedModel, *, timeout: float | None = None, progress: ProgressCallback | None = None
+    ) -> FittedModel:
+        return await fitting.wait_for_fit(self._session, model, timeout=timeout, progress=progress or ignore)
+
+    async def fit(
+        self,
+        source: str,
+        target: str,
+        *,
+        parameters: FitParameters,
+        features: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        storage_options: StorageOptions | None = None,
+        name: str | None = None,
+        run: EngineRun | None = None,
+        streamed: bool = False,
+        timeout: float | None = None,
+        on_unknown: OnUnknown = "auto",
+        progress: ProgressCallback | None = None,
+    ) -> FittedModel:
+        return await fitting.fit(
+            self._session,
+            source,
+            target,
+            parameters=parameters,
+            features=features,
+            exclude=exclude,
+            storage_options=storage_options,
+            name=name,
+            run=run,
+            streamed=streamed,
+            timeout=timeout,
+            on_unknown=on_unknown,
+            progress=progress or ignore,
+        )

@@ -1,0 +1,229 @@
+"""Everything that can go wrong, as few classes with plain data.
+
+    TabPFNError
+      ConfigurationError            settings or arguments of the client
+      InvalidInputError             the source, the target or the columns
+        LimitExceededError          larger than the server takes
+        SourceChangedError          the source changed while it was read
+      DestinationError              predictions cannot be written there
+      StorageError                  the storage of source or destination did not answer
+      ApiError                      the server answered with an error
+        AuthenticationError         401
+        AccessDeniedError           403
+        NotFoundError               404
+          FittedModelNotFoundError  404 for a fitted id
+        RequestRejectedError        400, 409 without an id, 413, 422
+        UpgradeRequiredError        426
+        RateLimitedError            429, wait
+        QuotaExceededError          429, do not wait
+        ServerError                 5xx
+        AsyncFitUnsupportedError    404 or 405 on the job API
+      ConnectionFailedError         no answer, and nothing was billed
+      OutcomeUnknownError           no answer to a call that may have been carried out
+      UploadError                   the object store refused
+      FitFailedError                the server reports the fit as failed
+      FitTimeoutError               still running at the deadline
+
+Every error pickles, holds only plain data, and never a token, a header or a signed URL. `terminal` says that repeating
+the same call cannot help, so that engines do not retry it.
+"""
+
+from typing import Any, ClassVar, TypeVar
+
+
+class TabPFNError(Exception):
+    """Root of all errors of this package.
+
+    Args:
+        message: What happened and what to do, in one or two sentences.
+        status: HTTP status, where there was an answer.
+        code: The server's error code, which decides the class (contract 1.0).
+        trace_id: The server's id of the request; quote it to support.
+    """
+
+    #: Whether repeating the same call is pointless.
+    terminal: ClassVar[bool] = True
+
+    def __init__(
+        self, message: str, *, status: int | None = None, code: str | None = None, trace_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.trace_id = trace_id
+
+    def __str__(self) -> str:
+        facts = [
+            f"HTTP {self.status}" if self.status else "",
+            self.code or "",
+            self.trace_id and f"trace {self.trace_id}",
+        ]
+        known = ", ".join(fact for fact in facts if fact)
+        return f"{self.message} ({known})" if known else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.args, dict(self.__dict__)))
+
+
+E = TypeVar("E", bound=TabPFNError)
+
+
+def _rebuild(cls: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(TabPFNError):
+    """A setting is missing or contradictory; nothing was sent. Terminal: correct the setting that is named."""
+
+
+class InvalidInputError(TabPFNError, ValueError):
+    """The source cannot be used as it is; nothing was sent, nothing billed. Terminal: correct the input that is named.
+
+    Args:
+        message: The first problem, or all of them in one text.
+        problems: Every problem found, each naming the input and the remedy.
+    """
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems or (message,)
+
+
+class LimitExceededError(InvalidInputError):
+    """The data is larger than the server takes; nothing was sent. Terminal: send fewer rows, columns or classes."""
+
+
+class SourceChangedError(InvalidInputError):
+    """The source object changed while it was read; the upload was given up. Run again when nobody writes to it."""
+
+    terminal = False
+
+
+class DestinationError(TabPFNError):
+    """Predictions cannot be written to the destination; nothing was billed. Terminal: correct path or credentials."""
+
+
+class StorageError(TabPFNError):
+    """The storage of the source or the destination failed in a way that may pass. Not terminal: run again."""
+
+    terminal = False
+
+
+class ApiError(TabPFNError):
+    """The server answered with an error that has no class of its own. Terminal: read the message."""
+
+
+class AuthenticationError(ApiError):
+    """401: the token is missing, wrong or expired. Terminal: set another (TABPFN_TOKEN, or the engine's secret)."""
+
+
+class AccessDeniedError(ApiError):
+    """403: the account may not do this, often because its e-mail is not verified. Terminal: see the account's page."""
+
+
+class NotFoundError(ApiError):
+    """404: the id is unknown, expired, or belongs to another account. Terminal: upload or fit again."""
+
+
+class FittedModelNotFoundError(NotFoundError):
+    """404 for a fitted id: the model is gone or another account's. Terminal: fit again, or use that account's token."""
+
+
+class RequestRejectedError(ApiError):
+    """400, 409, 413 or 422: the server does not accept the request. Terminal: correct what the message names."""
+
+
+class UpgradeRequiredError(ApiError):
+    """426: the server no longer speaks to this client version. Terminal: upgrade tabpfn-providers."""
+
+
+class RateLimitedError(ApiError):
+    """429 with a short wait, and the waiting budget is used up. Not terminal: run again later or with less concurrency.
+
+    Args:
+        message: What happened.
+        retry_after: Seconds after which the server takes the call again, where it said so.
+        status: HTTP status.
+        code: The server's error code.
+        trace_id: The server's id of the request.
+    """
+
+    terminal = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        status: int | None = 429,
+        code: str | None = None,
+        trace_id: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, trace_id=trace_id)
+        self.retry_after = retry_after
+
+
+class QuotaExceededError(ApiError):
+    """429 because a token pool is empty. Terminal until the pool resets: wait for the reset or buy more tokens."""
+
+
+class ServerError(ApiError):
+    """5xx, or a failure inside a 200: the server could not do it. Not terminal: run again; quote the trace id."""
+
+    terminal = False
+
+
+class AsyncFitUnsupportedError(ApiError):
+    """The server has no job API (404 or 405 on submit_fit_job). Terminal: fit with `streamed=True` on a worker."""
+
+
+class ConnectionFailedError(TabPFNError):
+    """The server could not be reached, or a call that costs nothing had no answer. Not terminal: run again."""
+
+    terminal = False
+
+
+class OutcomeUnknownError(TabPFNError):
+    """A call that may have been carried out (and billed) had no answer, so it was not sent again.
+
+    Terminal: look at the account's usage, then decide; sending again may create a second fit or a second charge.
+    """
+
+
+class UploadError(TabPFNError):
+    """The object store refused the upload. Not terminal: run again; nothing was billed."""
+
+    terminal = False
+
+
+class FitFailedError(TabPFNError):
+    """The server reports the fit as failed. Terminal for this fit: read the message, correct the data, fit again.
+
+    Args:
+        message: What the server said.
+        fitted_train_set_id: The failed fit.
+        code: The server's error code.
+    """
+
+    def __init__(self, message: str, *, fitted_train_set_id: str, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.fitted_train_set_id = fitted_train_set_id
+
+
+class FitTimeoutError(TabPFNError):
+    """The fit was still running at the deadline; it goes on at the server, which has no way to cancel it.
+
+    Not lost: wait again for `fitted_train_set_id` with a longer timeout. Terminal, because a retry would fit anew.
+
+    Args:
+        message: How long was waited.
+        fitted_train_set_id: The fit that is still running.
+    """
+
+    def __init__(self, message: str, *, fitted_train_set_id: str) -> None:
+        super().__init__(message)
+        self.fitted_train_set_id = fitted_train_set_id

@@ -1,0 +1,212 @@
+"""Fit: submit or stream, then wait; every id is in a record before anything waits for it."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Literal
+
+from tabpfn_assets import EngineRun, FitParameters, FitStatus, FittedModel, TrainSet
+from tabpfn_operators import _messages as messages
+from tabpfn_operators import jobs
+from tabpfn_operators._call import Session, call, log
+from tabpfn_operators._messages import Request, Response
+from tabpfn_operators.account import get_settings
+from tabpfn_operators.errors import (
+    ApiError,
+    AsyncFitUnsupportedError,
+    ConfigurationError,
+    FittedModelNotFoundError,
+    NotFoundError,
+    OutcomeUnknownError,
+)
+from tabpfn_operators.packages import package_versions
+from tabpfn_operators.progress import Progress, ProgressCallback
+from tabpfn_operators.server import model_version_of
+from tabpfn_operators.storage import StorageOptions
+from tabpfn_operators.upload import upload_train_set
+
+OnUnknown = Literal["auto", "raise", "resubmit"]
+
+
+async def submit_fit_job(
+    session: Session,
+    train_set: TrainSet,
+    *,
+    parameters: FitParameters,
+    name: str | None,
+    run: EngineRun | None,
+    on_unknown: OnUnknown,
+) -> FittedModel:
+    """Create a fit job; the record is pending."""
+    _check_task(train_set, parameters)
+    request = messages.submit_fit_job(train_set.train_set_upload_id, parameters)
+    try:
+        answer = await _create(session, request, parameters, on_unknown)
+    except ApiError as error:
+        if error.status in {404, 405} and not await _has_route(session, request):
+            raise AsyncFitUnsupportedError(
+                "This server has no job API for fits (submit_fit_job). Fit with streamed=True on a worker that may "
+                "wait, or use a server that has it; nothing was fitted.",
+                status=error.status,
+                code=error.code,
+                trace_id=error.trace_id,
+            ) from None
+        raise
+    data = messages.read_object(answer, request.label, "fitted_train_set_id")
+    return _record(train_set, str(data["fitted_train_set_id"]), parameters, name, run)
+
+
+async def _has_route(session: Session, request: Request) -> bool:
+    """Tell a missing route from a missing upload: a GET of a route that takes POST only is answered 405."""
+    try:
+        await call(session, messages.get(request.url))
+    except ApiError as error:
+        return error.status == 405
+    return True
+
+
+async def fit_train_set(
+    session: Session,
+    train_set: TrainSet,
+    *,
+    parameters: FitParameters,
+    name: str | None,
+    run: EngineRun | None,
+    on_unknown: OnUnknown,
+    progress: ProgressCallback,
+) -> FittedModel:
+    """Fit in one long streamed POST; where the server says it is not done yet, wait for it."""
+    _check_task(train_set, parameters)
+    lacks = messages.flat_form_lacks(parameters) if session.settings.wire == "flat" else ()
+    if lacks:
+        raise ConfigurationError(f"wire=flat cannot carry {', '.join(lacks)}; use wire=nested or leave it out.")
+    request = messages.fit(train_set.train_set_upload_id, parameters, wire=session.settings.wire)
+    answer = await _create(session, request, parameters, on_unknown)
+    status = messages.read_fit_status(answer, request.label)
+    model = _record(train_set, status.fitted_train_set_id, parameters, name, run)
+    if status.status == "completed":
+        return jobs.completed(model, status)
+    return await wait_for_fit(session, model, timeout=None, progress=progress)
+
+
+async def _create(session: Session, request: Request, parameters: FitParameters, on_unknown: OnUnknown) -> Response:
+    """Send what creates a fit; send it once more where nobody can know but it is free (design.md, promise 2)."""
+    try:
+        return await call(session, request)
+    except OutcomeUnknownError as error:
+        if on_unknown == "raise" or (on_unknown == "auto" and parameters.billed):
+            raise
+        log.warning("%s Sending it once more (on_unknown=%s); one fit may stay unused.", error, on_unknown)
+    return await call(session, request)
+
+
+def _check_task(train_set: TrainSet, parameters: FitParameters) -> None:
+    if train_set.task != parameters.task:
+        raise ConfigurationError(
+            f"The train set was checked for {train_set.task}, the parameters say {parameters.task}; use one of them."
+        )
+
+
+def _record(
+    train_set: TrainSet, fitted_id: str, parameters: FitParameters, name: str | None, run: EngineRun | None
+) -> FittedModel:
+    log.info("Fit %s submitted.", fitted_id)  # whoever is killed now finds the id in the log
+    return FittedModel(
+        name=name,
+        fitted_train_set_id=fitted_id,
+        train_set_upload_id=train_set.train_set_upload_id,
+        status="pending",
+        target=train_set.target,
+        features=train_set.features,
+        classes=train_set.classes,
+        rows=train_set.rows,
+        source=train_set.source,
+        parameters=parameters,
+        run=run,
+        packages=package_versions(),
+        created_at=datetime.now(UTC),
+    )
+
+
+async def get_fit_status(session: Session, fitted_train_set_id: str) -> FitStatus:
+    """Look once (contract 1.5)."""
+    request = messages.post("/tabpfn/get_fit_status", {"fitted_train_set_id": fitted_train_set_id})
+    try:
+        answer = await call(session, request)
+    except NotFoundError as error:
+        raise FittedModelNotFoundError(
+            f"The server does not know the fit {fitted_train_set_id}: it is gone or another account's. Fit again, or "
+            "use that account's token.",
+            status=error.status,
+            code=error.code,
+            trace_id=error.trace_id,
+        ) from None
+    return messages.read_fit_status(answer, request.label, fitted_train_set_id=fitted_train_set_id)
+
+
+async def wait_for_fit(
+    session: Session, model: FittedModel, *, timeout: float | None, progress: ProgressCallback
+) -> FittedModel:
+    """Look until the fit is completed, has failed, or the deadline passes."""
+    if model.status == "completed":
+        return model
+    if timeout is None:
+        timeout = (await get_settings(session)).async_settings.poll_timeout_secs
+    started = time.time()
+    job = jobs.job_of(model, timeout_seconds=timeout, now=started)
+    await session.wire.sleep(jobs.FIRST_LOOK_SECONDS)
+    shown = ""
+    while True:
+        status = await get_fit_status(session, model.fitted_train_set_id)
+        if status.status != shown:
+            log.info("Fit %s is %s.", model.fitted_train_set_id, status.status)
+            shown = status.status
+        now = time.time()
+        progress(Progress("fit", now - started, None, status.status))
+        seconds = jobs.next_look(job, status, now=now, jitter=session.jitter())
+        if seconds is None:
+            return jobs.completed(model, status)
+        await session.wire.sleep(seconds)
+
+
+async def fit(
+    session: Session,
+    source: str,
+    target: str,
+    *,
+    parameters: FitParameters,
+    features: Sequence[str] | None,
+    exclude: Sequence[str],
+    storage_options: StorageOptions | None,
+    name: str | None,
+    run: EngineRun | None,
+    streamed: bool,
+    timeout: float | None,
+    on_unknown: OnUnknown,
+    progress: ProgressCallback,
+) -> FittedModel:
+    """Upload, submit and wait."""
+    train_set = await upload_train_set(
+        session,
+        source,
+        target,
+        task=parameters.task,
+        features=features,
+        exclude=exclude,
+        storage_options=storage_options,
+        model_version=model_version_of(parameters.config),
+        force_reupload=False,
+        progress=progress,
+    )
+    if streamed:
+        return await fit_train_set(
+            session,
+            train_set,
+            parameters=parameters,
+            name=name,
+            run=run,
+            on_unknown=on_unknown,
+            progress=progress,
+        )
+    model = await submit_fit_job(session, train_set, parameters=parameters, name=name, run=run, on_unknown=on_unknown)
+    return await wait_for_fit(session, model, timeout=timeout, progress=progress)

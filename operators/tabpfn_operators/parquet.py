@@ -1,0 +1,229 @@
+"""Parquet sources: what the footer says, what the target holds, and rows in batches that fit in memory."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tabpfn_assets import ClassLabel, Feature, Task
+from tabpfn_operators.errors import InvalidInputError
+from tabpfn_operators.storage import StorageOptions, StoredObject, look_up
+
+#: Decoded bytes of one batch, which is also one row group of the spool.
+BATCH_BYTES = 32 << 20
+#: Read-ahead of one column chunk. pyarrow buffers whole row groups without it.
+_READ_BUFFER = 1 << 20
+_MAGIC = b"PAR1"
+#: More classes than any model takes; collecting stops here, so that an id column as target cannot fill the memory.
+MAX_COLLECTED_CLASSES = 10_000
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """One Parquet file, known by its footer.
+
+    Args:
+        stored: The object.
+        schema: Arrow schema.
+        rows: Rows.
+        footer: Footer bytes, for the fingerprint.
+        row_bytes: Estimated decoded bytes of one row.
+    """
+
+    stored: StoredObject
+    schema: Any = field(repr=False)
+    rows: int
+    footer: bytes = field(repr=False)
+    row_bytes: float
+
+    @property
+    def url(self) -> str:
+        """The URL without secrets."""
+        return self.stored.url
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Column names in file order."""
+        return tuple(self.schema.names)
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of one batch, so that it stays within BATCH_BYTES."""
+        return max(1, min(self.rows, int(BATCH_BYTES / max(self.row_bytes, 1.0))))
+
+
+def open_parquet(url: str, options: StorageOptions | None = None) -> ParquetSource:
+    """Read a Parquet file's footer.
+
+    Args:
+        url: fsspec URL or plain path of one Parquet file.
+        options: fsspec storage options.
+
+    Returns:
+        What the footer says.
+
+    Raises:
+        InvalidInputError: It is missing, no Parquet file, or empty; the message names it and what to do.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stored = look_up(url, options)
+    try:
+        with stored.open() as file:
+            footer = _footer_bytes(file, stored)
+            opened = pq.ParquetFile(file, pre_buffer=False)
+            metadata, schema = opened.metadata, opened.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        raise InvalidInputError(f"{stored.url} is not readable as Parquet ({type(error).__name__}).") from None
+    if metadata.num_rows == 0:
+        raise InvalidInputError(f"{stored.url} holds no rows; is the step that writes it done?")
+    encoded = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    # Dictionary-encoded text grows when it is decoded; 16 bytes a value keeps the batch small for such files too.
+    row_bytes = max(encoded / metadata.num_rows, 16.0 * len(schema))
+    return ParquetSource(stored, schema, metadata.num_rows, footer, row_bytes)
+
+
+def _footer_bytes(file: Any, stored: StoredObject) -> bytes:
+    not_parquet = InvalidInputError(f"{stored.url} is not a Parquet file; convert it to Parquet first.")
+    if stored.size < 12:
+        raise not_parquet
+    file.seek(stored.size - 8)
+    tail = file.read(8)
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != _MAGIC or length > stored.size - 12:
+        raise not_parquet
+    file.seek(stored.size - 8 - length)
+    footer: bytes = file.read(length)
+    file.seek(0)
+    return footer
+
+
+def column_problems(source: ParquetSource, columns: Sequence[str]) -> list[str]:
+    """List what makes columns unusable: duplicate names, nested and binary types.
+
+    Args:
+        source: The source.
+        columns: Columns that would be sent.
+
+    Returns:
+        Texts that name the column and the remedy; empty when all is well.
+    """
+    import pyarrow.types as pat
+
+    names = source.names
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    problems = [f"column {name!r} is there more than once; rename one of them" for name in twice]
+    for name in dict.fromkeys(columns):
+        if name in twice:
+            continue
+        kind = source.schema.field(name).type
+        if pat.is_nested(kind):
+            problems.append(f"column {name!r} is nested ({kind}); flatten it or leave it out with exclude")
+        elif pat.is_binary(kind) or pat.is_large_binary(kind) or pat.is_fixed_size_binary(kind):
+            problems.append(f"column {name!r} is binary; decode it or leave it out with exclude")
+    return problems
+
+
+def index_columns(source: ParquetSource) -> frozenset[str]:
+    """Name the columns that hold a pandas index, which are no features (`index=False` would not have written them)."""
+    described = pandas_metadata(source.schema.metadata)
+    names = described.get("index_columns", []) if described else []
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def pandas_metadata(metadata: dict[bytes, bytes] | None) -> dict[str, Any] | None:
+    """Read what pandas wrote about the columns, or None where it did not or it is unreadable."""
+    try:
+        described = json.loads((metadata or {}).get(b"pandas", b"null"))
+    except ValueError:
+        return None
+    return described if isinstance(described, dict) else None
+
+
+def features_of(source: ParquetSource, columns: Sequence[str]) -> tuple[Feature, ...]:
+    """Describe columns as features."""
+    return tuple(Feature(name=name, dtype=str(source.schema.field(name).type)) for name in columns)
+
+
+def batches(source: ParquetSource, columns: Sequence[str]) -> Iterator[Any]:
+    """Read columns batch by batch.
+
+    Args:
+        source: The source.
+        columns: Columns in the order wanted.
+
+    Yields:
+        Arrow record batches with the columns in that order.
+    """
+    import pyarrow.parquet as pq
+
+    with source.stored.open() as file:
+        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BUFFER)
+        for batch in opened.iter_batches(batch_size=source.batch_rows, columns=list(columns), use_threads=False):
+            yield batch.select(list(columns))
+
+
+@dataclass(frozen=True)
+class TargetProfile:
+    """What a pass over the target column found.
+
+    Args:
+        nulls: Rows without a target (null or NaN).
+        classes: Sorted labels; None for regression.
+        more_classes: Whether there are more than were collected.
+    """
+
+    nulls: int
+    classes: tuple[ClassLabel, ...] | None
+    more_classes: bool = False
+
+
+def target_type_problem(source: ParquetSource, target: str, task: Task) -> str | None:
+    """Say why a column cannot be the target of a task, or None when it can."""
+    import pyarrow.types as pat
+
+    kind = source.schema.field(target).type
+    value = kind.value_type if pat.is_dictionary(kind) else kind
+    numeric = pat.is_integer(value) or pat.is_floating(value)
+    if task == "regression":
+        if numeric or pat.is_decimal(value):
+            return None
+        return f"target {target!r} is {kind}; regression needs a number (for labels use task=classification)"
+    if numeric or pat.is_boolean(value) or pat.is_string(value) or pat.is_large_string(value) or _is_view(value):
+        return None
+    return f"target {target!r} is {kind}; classification needs text, whole numbers or booleans"
+
+
+def _is_view(kind: Any) -> bool:
+    return str(kind) == "string_view"
+
+
+def profile_target(source: ParquetSource, target: str, task: Task) -> TargetProfile:
+    """Read the target column: count missing values and, for classification, collect the classes.
+
+    Args:
+        source: The source.
+        target: Target column.
+        task: What the model is to predict.
+
+    Returns:
+        What was found.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.types as pat
+
+    nulls = 0
+    labels: set[ClassLabel] = set()
+    for batch in batches(source, (target,)):
+        values = batch.column(0)
+        if pat.is_dictionary(values.type):
+            values = values.dictionary_decode()
+        nulls += pc.sum(pc.is_null(values, nan_is_null=True)).as_py() or 0
+        if task == "classification" and len(labels) <= MAX_COLLECTED_CLASSES:
+            found = pc.unique(values.filter(pc.invert(pc.is_null(values, nan_is_null=True))))
+            labels.update(found.slice(0, MAX_COLLECTED_CLASSES + 1).to_pylist())
+    if task == "regression":
+        return TargetProfile(nulls, None)
+    ordered = sorted(labels, key=lambda label: (isinstance(label, str), label))
+    return TargetProfile(nulls, tuple(ordered[:MAX_COLLECTED_CLASSES]), len(ordered) > MAX_COLLECTED_CLASSES)

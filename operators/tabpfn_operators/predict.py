@@ -1,0 +1,141 @@
+"""Predict: check the destination, upload, predict once, write, and leave the record last."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from tabpfn_assets import EngineRun, FittedModel, PredictionSet, TestSet
+from tabpfn_operators import _messages as messages
+from tabpfn_operators._call import Session, call
+from tabpfn_operators._messages import Request
+from tabpfn_operators.errors import FittedModelNotFoundError, InvalidInputError, NotFoundError, ServerError
+from tabpfn_operators.packages import package_versions
+from tabpfn_operators.predictions import Prediction, check_output, decode, write_parquet
+from tabpfn_operators.progress import Progress, ProgressCallback
+from tabpfn_operators.settings import is_loopback
+from tabpfn_operators.storage import Folder, StorageOptions, folder
+from tabpfn_operators.upload import upload_test_set
+
+PREDICTIONS_FILE = "predictions.parquet"
+LINEAGE_FILE = "_lineage.json"
+
+
+async def predict_test_set(
+    session: Session,
+    model: FittedModel,
+    test_set: TestSet,
+    *,
+    output_type: str | None,
+    quantiles: Sequence[float] | None,
+) -> Prediction:
+    """Predict an uploaded test set: one billed call, never repeated where nobody can know whether it ran."""
+    chosen = check_output(model, output_type, quantiles)
+    if test_set.fitted_train_set_id != model.fitted_train_set_id:
+        raise InvalidInputError(
+            f"The test set was uploaded for {test_set.fitted_train_set_id}, not for {model.fitted_train_set_id}; "
+            "upload it for this model."
+        )
+    asked = tuple(quantiles) if quantiles is not None else None
+    request = messages.predict(
+        test_set.test_set_upload_id,
+        model.fitted_train_set_id,
+        model.parameters,
+        output_type=chosen,
+        quantiles=asked,
+    )
+    try:
+        answer = messages.read_object(await call(session, request), request.label, "metadata")
+    except NotFoundError as error:
+        raise FittedModelNotFoundError(
+            f"The server does not know the fitted model {model.fitted_train_set_id} or its test set. Upload again; if "
+            "that fails too, fit again.",
+            status=error.status,
+            code=error.code,
+            trace_id=error.trace_id,
+        ) from None
+    if "prediction" not in answer:
+        answer = {**answer, "prediction": await _follow(session, answer, request)}
+    return await session.wire.call(
+        lambda: decode(answer, model, output_type=chosen, quantiles=asked, rows=test_set.rows)
+    )
+
+
+async def _follow(session: Session, answer: Mapping[str, Any], request: Request) -> Any:
+    """Fetch a prediction that the server put on storage; without the bearer (contract 1.8)."""
+    uri = answer.get("prediction_uri")
+    if not isinstance(uri, str):
+        raise ServerError(f"{request.label}: the answer holds no prediction; report it to the vendor.")
+    settings = session.settings
+    if not (uri.startswith("https://") or settings.allow_http or is_loopback(settings.base_url)):
+        raise ServerError(f"{request.label}: the prediction's address is not https and is not followed.")
+    fetched = await call(session, Request("GET", uri, "GET of the prediction", bearer=False))
+    data = messages.parse_json(fetched.body)
+    if data is None:
+        raise ServerError("The stored prediction is not JSON; it was billed: report it to the vendor.")
+    return data["prediction"] if isinstance(data, dict) and "prediction" in data else data
+
+
+async def predict(
+    session: Session,
+    model: FittedModel,
+    source: str,
+    destination: str,
+    *,
+    output_type: str | None,
+    quantiles: Sequence[float] | None,
+    storage_options: StorageOptions | None,
+    destination_options: StorageOptions | None,
+    run: EngineRun | None,
+    redact_labels: bool,
+    progress: ProgressCallback,
+) -> PredictionSet:
+    """Predict a source and write predictions and their record into a folder."""
+    if model.status != "completed":
+        raise InvalidInputError(
+            f"The fit {model.fitted_train_set_id} is {model.status}; wait for it before predicting."
+        )
+    chosen = check_output(model, output_type, quantiles)
+    target = await session.wire.call(folder, destination, destination_options)
+    await session.wire.call(target.check_writable)
+    test_set = await upload_test_set(
+        session,
+        model,
+        source,
+        output_type=chosen,
+        storage_options=storage_options,
+        force_reupload=False,
+        progress=progress,
+    )
+    progress(Progress("predict", 0, test_set.rows, "rows"))
+    prediction = await predict_test_set(session, model, test_set, output_type=chosen, quantiles=quantiles)
+    progress(Progress("write", 0, test_set.rows, "rows"))
+    record = PredictionSet(
+        uri=target.file_url(PREDICTIONS_FILE),
+        lineage_uri=target.file_url(LINEAGE_FILE),
+        rows=test_set.rows,
+        columns=tuple(prediction.columns),
+        output_type=chosen,
+        quantiles=None if quantiles is None else tuple(quantiles),
+        source=test_set.source,
+        test_set_upload_id=test_set.test_set_upload_id,
+        model=model,
+        metadata=dict(prediction.metadata),
+        timings=dict(prediction.timings),
+        run=run,
+        packages=package_versions(),
+        created_at=datetime.now(UTC),
+    )
+    if redact_labels:
+        record = record.redacted()
+    await session.wire.call(_write, target, prediction, record)
+    progress(Progress("write", test_set.rows, test_set.rows, "rows"))
+    return record
+
+
+def _write(target: Folder, prediction: Prediction, record: PredictionSet) -> None:
+    """Write the predictions, then the record: a folder without the record is unfinished."""
+    target.remove(LINEAGE_FILE)
+    with target.replacing(PREDICTIONS_FILE) as file:
+        write_parquet(prediction, file, fitted_train_set_id=record.model.fitted_train_set_id)
+    with target.replacing(LINEAGE_FILE) as file:
+        file.write(record.model_dump_json(indent=2).encode())

@@ -1,0 +1,282 @@
+"""Objects on any fsspec storage: open, identify, write; errors that name the URL without its secrets."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from tabpfn_assets import public_url
+from tabpfn_operators.errors import (
+    ConfigurationError,
+    DestinationError,
+    InvalidInputError,
+    SourceChangedError,
+    StorageError,
+    TabPFNError,
+)
+
+StorageOptions = Mapping[str, Any]
+
+#: The first of these that the store names identifies a version of an object (design.md, Identity).
+_VERSION_KEYS = ("version_id", "VersionId", "generation", "etag", "ETag", "content_md5", "md5Hash", "md5", "crc32c")
+_TIME_KEYS = ("mtime", "LastModified", "last_modified", "updated", "created")
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object, as it was when it was first looked at.
+
+    Args:
+        fs: The fsspec filesystem.
+        path: Path inside it.
+        url: The URL without secrets, for records and messages.
+        size: Bytes.
+        identity: What changes when the object does.
+    """
+
+    fs: Any
+    path: str
+    url: str
+    size: int
+    identity: str
+
+    def open(self) -> Any:
+        """Open the object for reading with range requests."""
+        return self.fs.open(self.path, "rb")
+
+    def check_unchanged(self) -> None:
+        """Look at the object again.
+
+        Raises:
+            SourceChangedError: It was written to since; run again when nobody does.
+        """
+        now = _identity(_info(self.fs, self.path, self.url))
+        if now != self.identity:
+            raise SourceChangedError(f"{self.url} changed while it was read; run again when nobody writes to it.")
+
+
+def filesystem(url: str, options: StorageOptions | None) -> tuple[Any, str]:
+    """Open the filesystem of a URL, without a listings cache: identity never comes from a cache.
+
+    Args:
+        url: fsspec URL or plain path.
+        options: fsspec storage options; never recorded.
+
+    Returns:
+        The filesystem and the path inside it.
+
+    Raises:
+        ConfigurationError: The protocol is unknown, or its package is not installed; the message names what to install.
+    """
+    from fsspec.core import url_to_fs
+
+    if not url or url.isspace():
+        raise ConfigurationError("The storage URL is empty; pass a path or an fsspec URL.")
+    extra = {} if "::" in url else {"use_listings_cache": False}
+    try:
+        fs, path = url_to_fs(url, **extra, **(options or {}))
+    except ImportError as error:
+        raise ConfigurationError(
+            f'{public_url(url)}: {error.name or "a package"} is not installed; pip install "tabpfn-providers[storage]".'
+        ) from None
+    except ValueError as error:
+        if "rotocol" in str(error):
+            raise ConfigurationError(f"{public_url(url)}: unknown storage protocol; use an fsspec URL.") from None
+        raise ConfigurationError(
+            f"{public_url(url)}: storage options are not usable ({type(error).__name__})."
+        ) from None
+    return fs, path
+
+
+def look_up(url: str, options: StorageOptions | None) -> StoredObject:
+    """Find one object.
+
+    Args:
+        url: fsspec URL or plain path of a file.
+        options: fsspec storage options.
+
+    Returns:
+        The object with size and identity.
+
+    Raises:
+        InvalidInputError: It is missing, a folder, or may not be read; the message says which.
+    """
+    fs, path = filesystem(url, options)
+    shown = public_url(url)
+    info = _info(fs, path, shown)
+    if info.get("type") == "directory":
+        raise InvalidInputError(f"{shown} is a folder; name one Parquet file.")
+    size = info.get("size")
+    if not isinstance(size, int):
+        raise InvalidInputError(f"{shown}: the storage does not tell its size; copy it to storage that does.")
+    return StoredObject(fs, path, shown, size, _identity(info))
+
+
+def _info(fs: Any, path: str, shown: str) -> Mapping[str, Any]:
+    try:
+        # A cached listing would hide another writer's change for ever (measured with s3fs, design.md, Identity).
+        fs.invalidate_cache(path)
+        info: Mapping[str, Any] = fs.info(path)
+    except FileNotFoundError:
+        raise InvalidInputError(f"{shown} does not exist; check the path.") from None
+    except PermissionError:
+        raise InvalidInputError(f"{shown} may not be read; check the storage credentials.") from None
+    except Exception as error:
+        raise _trouble(shown, error, "read", InvalidInputError) from None
+    return info
+
+
+def _identity(info: Mapping[str, Any]) -> str:
+    for key in _VERSION_KEYS:
+        if value := info.get(key):
+            return f"{key}={value}"
+    times = [str(info[key]) for key in _TIME_KEYS if info.get(key)]
+    return f"size={info.get('size')} time={times[0] if times else None}"
+
+
+def _trouble(shown: str, error: Exception, verb: str, wrong: type[TabPFNError]) -> TabPFNError:
+    """Tell a wrong path from storage that did not answer; each store has error classes of its own."""
+    lasting = isinstance(error, OSError | NotImplementedError | ValueError | AttributeError)
+    if lasting and not isinstance(error, ConnectionError | TimeoutError):
+        return wrong(f"{shown} cannot be {verb} ({type(error).__name__}); check path and credentials.")
+    return StorageError(f"{shown} could not be {verb} ({type(error).__name__}); run again, or check the credentials.")
+
+
+def source_fingerprint(stored: StoredObject, footer: bytes, columns: tuple[str, ...], target: str | None) -> str:
+    """Identify the data of a source without reading it (design.md, Identity).
+
+    Args:
+        stored: The object.
+        footer: Its Parquet footer.
+        columns: Columns selected, in order.
+        target: Target column, or None for a test set.
+
+    Returns:
+        Hex digest, equal on every machine and for every account.
+    """
+    facts = {
+        "v": 1,
+        "object": stored.identity,
+        "size": stored.size,
+        "footer": hashlib.sha256(footer).hexdigest(),
+        "columns": list(columns),
+        "target": target,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A destination folder.
+
+    Args:
+        fs: The fsspec filesystem.
+        path: Path inside it, without a trailing slash.
+        url: The URL without secrets.
+    """
+
+    fs: Any
+    path: str
+    url: str
+
+    def file_url(self, name: str) -> str:
+        """Return the URL of a file in the folder, without secrets."""
+        return f"{self.url}/{name}"
+
+    def check_writable(self) -> None:
+        """Write and remove a small file, before anything is billed.
+
+        Raises:
+            DestinationError: It cannot be written to; correct path or credentials.
+        """
+        existed = True
+        name = f"{self.path}/tabpfn-write-check-{uuid4().hex}"
+        try:
+            existed = self.fs.exists(self.path)
+            self.fs.makedirs(self.path, exist_ok=True)
+            self.fs.pipe_file(name, b"")
+            self.fs.rm_file(name)
+        except Exception as error:
+            raise _trouble(self.url, error, "written to", DestinationError) from None
+        finally:
+            if not existed:
+                # Nothing half-written stays behind when what follows fails; object stores have no folders to remove.
+                with contextlib.suppress(Exception):
+                    self.fs.rmdir(self.path)
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the folder; one that is not there counts as removed.
+
+        Args:
+            name: File name in the folder.
+
+        Raises:
+            DestinationError: The storage refused; correct the destination and run again.
+        """
+        with self._refusals(), contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(f"{self.path}/{name}")
+
+    @contextlib.contextmanager
+    def replacing(self, name: str) -> Iterator[Any]:
+        """Write a file under a temporary name and move it into place only when the block succeeds.
+
+        Args:
+            name: File name in the folder.
+
+        Yields:
+            A binary file to write to.
+
+        Raises:
+            DestinationError: The storage refused the write; correct the destination and run again.
+        """
+        temporary = f"{self.path}/{name}.{uuid4().hex}.tmp"
+        try:
+            with self._refusals():
+                self.fs.makedirs(self.path, exist_ok=True)
+                with self.fs.open(temporary, "wb") as file:
+                    yield file
+                self.fs.mv(temporary, f"{self.path}/{name}")
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self.fs.rm_file(temporary)
+            raise
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _trouble(self.url, error, "written to", DestinationError) from None
+
+
+def folder(url: str, options: StorageOptions | None) -> Folder:
+    """Open a destination folder; nothing is created yet.
+
+    Args:
+        url: fsspec URL or plain path of a folder.
+        options: fsspec storage options.
+
+    Raises:
+        ConfigurationError: The URL cannot be opened; the message names what is missing.
+    """
+    fs, path = filesystem(url, options)
+    return Folder(fs, path.rstrip("/"), public_url(url).rstrip("/"))
+
+
+def read_text(url: str, options: StorageOptions | None) -> str:
+    """Read a small text object whole, for instance a model record.
+
+    Args:
+        url: fsspec URL or plain path.
+        options: fsspec storage options.
+
+    Raises:
+        InvalidInputError: It is missing or may not be read.
+    """
+    stored = look_up(url, options)
+    with stored.open() as file:
+        text: str = file.read().decode("utf-8", "replace")
+    return text
