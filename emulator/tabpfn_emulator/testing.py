@@ -1,0 +1,164 @@
+"""Start the emulator from a test, and steer it: faults, settings, journal. Standard library only."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from tabpfn_emulator._identity import account_of
+
+__all__ = ["EmulatorControl", "account_of", "running_emulator"]
+
+_READY = "TabPFN emulator listening on "
+_START_SECONDS = 60.0
+_STOP_SECONDS = 10.0
+
+
+@contextmanager
+def running_emulator(data_dir: Path | str | None = None, *, extra_args: Sequence[str] = ()) -> Iterator[str]:
+    """Run the emulator as a subprocess of this interpreter and end it on exit.
+
+    Args:
+        data_dir: Folder of uploads and journal; None means a temporary folder of the emulator's own.
+        extra_args: More command line options, for example `("--token", "secret")`.
+
+    Yields:
+        The base URL, `http://127.0.0.1:PORT` without a trailing slash.
+
+    Raises:
+        RuntimeError: When the emulator does not come up; the text holds what it wrote to stderr. Most often the
+            extra is missing: `pip install "tabpfn-providers[emulator]"`.
+    """
+    command = [sys.executable, "-m", "tabpfn_emulator", "--port", "0", *extra_args]
+    if data_dir is not None:
+        command += ["--data-dir", str(data_dir)]
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=_environment())
+        try:
+            yield _base_url(process, errors)
+        finally:
+            _end(process)
+
+
+def _environment() -> dict[str, str]:
+    # The tests may run from a checkout on PYTHONPATH or sys.path alone; the child must find this very package.
+    root = str(Path(__file__).resolve().parents[1])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+def _base_url(process: subprocess.Popen[bytes], errors: IO[bytes]) -> str:
+    output = cast("IO[bytes]", process.stdout)
+    watchdog = threading.Timer(_START_SECONDS, process.kill)
+    watchdog.start()
+    try:
+        line = output.readline().decode().strip()
+    finally:
+        watchdog.cancel()
+        watchdog.join()
+    if not line.startswith(_READY):
+        process.wait(_STOP_SECONDS)
+        errors.seek(0)
+        raise RuntimeError(f"The emulator did not start: {line}\n{errors.read().decode(errors='replace')}")
+    return line.removeprefix(_READY)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+class EmulatorControl:
+    """The emulator's control routes: inject faults, change settings, read the books.
+
+    Args:
+        url: Base URL of a running emulator.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        # No proxy from the environment: the emulator is on loopback.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def inject(self, *faults: Mapping[str, Any]) -> None:
+        """Add faults, each used by the next matching requests.
+
+        Args:
+            faults: One object each, for example `{"route": "/tabpfn/predict", "kind": "status", "status": 503}`; the
+                keys are those of `tabpfn_emulator._faults.Fault`.
+
+        Raises:
+            urllib.error.HTTPError: 422 when a fault is not understood; its body names the field.
+        """
+        self._call("POST", "/_emulator/faults", list(faults))
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings until `clear`.
+
+        Args:
+            settings: Fields of `tabpfn_emulator._settings.Settings`, for example `fit_seconds=2.0`.
+
+        Raises:
+            urllib.error.HTTPError: 422 when a setting is not understood; its body names the field.
+        """
+        self._call("POST", "/_emulator/config", settings)
+
+    def clear(self) -> None:
+        """Forget all faults and go back to the settings that the emulator was started with."""
+        self._call("DELETE", "/_emulator/faults")
+        self._call("DELETE", "/_emulator/config")
+
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the faults that are not used up."""
+        return self._rows("/_emulator/faults")
+
+    def journal(self, *, route: str | None = None, account: str | None = None, after: int = 0) -> list[dict[str, Any]]:
+        """Return the rows of the journal, one for each request to the API and its storage, oldest first.
+
+        Args:
+            route: Only this route; signed URLs are journalled as `/storage`.
+            account: Only this account, see `account_of`.
+            after: Only rows whose `seq` is greater.
+        """
+        return [
+            row
+            for row in self._rows("/_emulator/journal")
+            if row["seq"] > after
+            and (route is None or row["route"] == route)
+            and (account is None or row["account"] == account)
+        ]
+
+    def fits(self, *, account: str | None = None) -> list[dict[str, Any]]:
+        """Return every fit that the emulator has accepted, oldest first, failed and deleted ones included.
+
+        Args:
+            account: Only this account, see `account_of`.
+        """
+        return [row for row in self._rows("/_emulator/fits") if account is None or row["account"] == account]
+
+    def _rows(self, path: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._call("GET", path)
+        return rows
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        request = urllib.request.Request(  # noqa: S310  # the URL is the caller's own emulator
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with self._opener.open(request, timeout=30) as response:
+            return json.load(response)

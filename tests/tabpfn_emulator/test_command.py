@@ -1,0 +1,99 @@
+"""The command: its one line, its end, its options, what it imports."""
+
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from tabpfn_emulator.testing import EmulatorControl, running_emulator
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "tabpfn_emulator", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_prints_exactly_one_line_and_ends_cleanly(number):
+    with start("--port", "0") as process:
+        line = process.stdout.readline()
+        assert re.fullmatch(r"TabPFN emulator listening on http://127\.0\.0\.1:\d+\n", line)
+        with urllib.request.urlopen(line.split()[-1], timeout=10) as answer:
+            assert answer.status == 200
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=20)
+    assert (process.returncode, rest, errors) == (0, "", "")
+
+
+def test_a_port_in_use_is_said_in_one_line(emulator):
+    port = emulator.rsplit(":", 1)[1]
+    with start("--port", port) as process:
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output) == (1, "")
+    assert port in errors
+    assert "Traceback" not in errors
+
+
+def test_options_reach_the_emulator(tmp_path):
+    with running_emulator(tmp_path / "data", extra_args=("--fit-seconds", "1.5", "--upload-parts", "4")) as url:
+        control = EmulatorControl(url)
+        control.configure(fit_seconds=0.0)
+        control.clear()
+        with urllib.request.urlopen(f"{url}/_emulator/config", timeout=10) as answer:
+            text = answer.read().decode()
+    assert '"fit_seconds":1.5' in text
+    assert '"upload_parts":4' in text
+    assert (tmp_path / "data" / "journal.jsonl").exists()
+
+
+def test_a_failed_start_shows_why():
+    with pytest.raises(RuntimeError, match="No such option"), running_emulator(extra_args=("--colour", "blue")):
+        raise AssertionError("the emulator has started")
+
+
+LIGHT = """
+import sys
+import tabpfn_emulator, tabpfn_emulator.cli, tabpfn_emulator.testing
+heavy = {"starlette", "uvicorn", "sklearn", "pandas", "numpy", "pyarrow", "pydantic", "httpx"}
+print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
+"""
+
+MISSING = """
+import sys
+sys.modules[sys.argv[1]] = None
+import typer
+from tabpfn_emulator.cli import emulator
+del sys.argv[1:]
+typer.run(emulator)
+"""
+
+
+def run(script, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_command_loads_without_the_extra():
+    done = run(LIGHT)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize("package", ["uvicorn", "sklearn"])
+def test_a_missing_extra_is_one_clear_error(package):
+    done = run(MISSING, package)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert package in done.stderr
+    assert 'pip install "tabpfn-providers[emulator]"' in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,116 @@
+"""Parts without a server: signatures, limits, prices, encodings."""
+
+import string
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tabpfn_emulator._encoding import choose_encoder
+from tabpfn_emulator._envelopes import StorageError
+from tabpfn_emulator._limits import MODEL_VERSIONS, price, version_of
+from tabpfn_emulator._signing import Signer
+
+settings.register_profile("emulator", derandomize=True, deadline=None)
+settings.load_profile("emulator")
+
+names = st.text(string.ascii_lowercase + "-", min_size=1, max_size=8)
+values = st.text(string.ascii_letters + string.digits + "/,", max_size=8)
+headers = st.dictionaries(names, values, max_size=3)
+
+
+def query_of(text):
+    return dict(part.split("=", 1) for part in text.replace("%3B", ";").split("&"))
+
+
+@given(headers, st.integers(1, 2**31))
+def test_a_signature_holds_for_what_was_signed(sent, expires):
+    signer = Signer()
+    query = query_of(signer.sign("PUT", "/storage/a/b/0", expires, sent))
+    signer.check("PUT", "/storage/a/b/0", query, sent, now=expires - 1)
+    with pytest.raises(StorageError, match="expired"):
+        signer.check("PUT", "/storage/a/b/0", query, sent, now=expires)
+
+
+@given(headers, st.sampled_from(["method", "path", "expiry", "header", "key"]))
+def test_a_signature_holds_for_nothing_else(sent, change):
+    signer = Signer()
+    sent = {"content-type": "a", **sent}
+    query = query_of(signer.sign("PUT", "/storage/a", 1_000, sent))
+    method, path, checker = "PUT", "/storage/a", signer
+    if change == "method":
+        method = "GET"
+    elif change == "path":
+        path = "/storage/b"
+    elif change == "expiry":
+        query["X-Expires"] = "2000"
+    elif change == "header":
+        sent = {**sent, "content-type": sent["content-type"] + "x"}
+    else:
+        checker = Signer()
+    with pytest.raises(StorageError) as refusal:
+        checker.check(method, path, query, sent, now=1)
+    assert refusal.value.status == 403
+
+
+@pytest.mark.parametrize(
+    ("model_path", "version"),
+    [
+        (None, "v3"),
+        ("auto", "v3"),
+        ("v3.5_default", "v3.5"),
+        ("v3.5-fast_default", "v3.5-fast"),
+        ("v3_default", "v3"),
+        ("v2.5_real-variant", "v2.5"),
+        ("v2.6_default", "v2.6"),
+        ("v2_default", "v2"),
+        ("tabpfn-v3-classifier-v3_default.ckpt", "v3"),
+        ("v4_default", "v3"),
+        ("v2.7_default", "v3"),
+        ("2noar4o2", "v3"),
+    ],
+)
+def test_versions_are_told_apart_exactly(model_path, version):
+    assert version_of(model_path) == version
+
+
+@given(
+    st.integers(1, 10**6),
+    st.integers(0, 10**5),
+    st.integers(1, 2000),
+    st.integers(1, 8),
+    st.sampled_from(MODEL_VERSIONS),
+)
+def test_prices_have_a_minimum_and_never_fall_with_size(train_rows, test_rows, columns, n_estimators, version):
+    def cost(operation="predict", more_rows=0, effort=None):
+        return price(operation, train_rows, test_rows + more_rows, columns, n_estimators, version, effort)
+
+    assert cost() >= (5_000 if version.startswith("v2") else 10_000)
+    assert cost(more_rows=1000) >= cost()
+    assert cost("thinking_fit", effort="high") > cost("thinking_fit", effort="medium") > cost()
+
+
+cells = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=6),
+    st.dates(),
+    st.datetimes(),
+    st.decimals(allow_nan=False),
+    st.binary(max_size=3),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@given(st.lists(cells, min_size=1, max_size=30), st.lists(cells, min_size=1, max_size=30))
+def test_whatever_a_column_holds_it_becomes_finite_or_missing_numbers(train, test):
+    encoder = choose_encoder(pd.Series(train, dtype=object))
+    fitted = encoder.encode(pd.Series(train, dtype=object))
+    later = encoder.encode(pd.Series(test, dtype=object))
+    assert fitted.shape == (len(train), later.shape[1])
+    for encoded in (fitted, later):
+        assert not np.isinf(encoded.astype(np.float32)).any()
