@@ -1,9 +1,13 @@
 """Names, tasks and URLs as records may hold them."""
 
+import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, StringConstraints
+
+#: `container@account` is an address there, not user info.
+_CONTAINERS = frozenset({"abfs", "abfss", "wasb", "wasbs"})
+_NO_PORTS = frozenset({"s3", "s3a", "gs", "gcs"})
 
 NAME_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
 
@@ -26,16 +30,23 @@ def public_url(url: str) -> str:
 
 
 def _public_part(url: str) -> str:
-    if "://" not in url:
-        return url
-    parts = urlsplit(url)
+    scheme, found, rest = url.partition("://")
+    scheme = scheme.lower()
     # A local path may hold '#' or '?'; on an object store they would be markup.
-    if parts.scheme in {"file", "local", "memory"}:
+    if not found or scheme in {"file", "local", "memory"}:
         return url
-    host = parts.netloc.rpartition("@")[2]
-    if parts.scheme in {"abfs", "abfss", "wasb", "wasbs"} and ":" not in parts.netloc.rpartition("@")[0]:
-        host = parts.netloc  # container@account: an address, not user info
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    user, _, host = authority.rpartition("@")
+    after = rest[len(authority) :]
+    port = host.rpartition(":")[2] if ":" in host and not host.endswith("]") else ""
+    if user and scheme in _CONTAINERS and ":" not in user:
+        host = authority
+    elif "@" in after and port and (not port.isdigit() or scheme in _NO_PORTS):
+        # Keys are base64: an unquoted '/' in one ends the authority too early, and user info reaches to the last '@'.
+        return _public_part(f"{scheme}://{after.rpartition('@')[2]}")
+    elif not port.isdigit():
+        host = host.removesuffix(f":{port}")
+    return f"{scheme}://{host}{re.split('[?#]', after, maxsplit=1)[0]}"
 
 
 PublicUrl = Annotated[str, AfterValidator(public_url)]

@@ -52,6 +52,8 @@ class PredictionSet(Record):
 
     def redacted(self) -> Self:
         """Return the record with column names and class labels hashed."""
+        if self.model.redacted_fields:
+            return self
         prefix = "probability_"
         columns = tuple(
             prefix + redact_name(c.removeprefix(prefix)) if c.startswith(prefix) else c for c in self.columns

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
-from tabpfn_operators._envelopes import choose_error, choose_storage_error
+from tabpfn_operators._envelopes import choose_error, choose_storage_error, retry_after
 from tabpfn_operators._messages import Request, Response
 from tabpfn_operators._retry import Outcome, RetryPolicy, outcome_of
 from tabpfn_operators._run import NoAnswerError, Wire
@@ -90,7 +90,8 @@ async def _send(session: Session, request: Request) -> tuple[Response | None, No
 def _refused(request: Request, response: Response) -> TabPFNError:
     if not request.bearer:
         return choose_storage_error(response, request.label)
-    if request.billed and response.status in _GATEWAY_STATUSES:
+    refused_at_the_door = response.status == 503 and retry_after(response) is not None
+    if request.billed and response.status in _GATEWAY_STATUSES and not refused_at_the_door:
         return _unknown(request, f"the answer was HTTP {response.status}")
     return choose_error(response, request.label)
 

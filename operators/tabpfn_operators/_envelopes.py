@@ -96,7 +96,8 @@ def _message(data: Mapping[str, Any]) -> str:
 def _field_text(item: Any) -> str:
     if not isinstance(item, dict):
         return str(item)
-    place = item.get("field") or ".".join(str(part) for part in item.get("loc", ()))
+    loc = item.get("loc")
+    place = item.get("field") or ".".join(str(part) for part in (loc if isinstance(loc, list) else ()))
     return f"{place}: {item.get('message') or item.get('msg') or ''}"
 
 
@@ -109,7 +110,7 @@ def _plain_text(body: bytes) -> str:
 def retry_after(response: Response) -> float | None:
     """Read Retry-After in whole seconds (contract 4.3); a date or nonsense counts as absent."""
     value = response.headers.get("retry-after", "").strip()
-    return float(value) if value.isdigit() else None
+    return float(value) if value.isascii() and value.isdigit() else None
 
 
 def is_rate_limit(response: Response, envelope: Envelope) -> bool:

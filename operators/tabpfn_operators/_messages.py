@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import isfinite
 from typing import Any, Protocol
 
 from tabpfn_assets import FitParameters, FitStatus
-from tabpfn_operators.errors import ServerError, TabPFNError
+from tabpfn_operators.errors import RequestRejectedError, ServerError, TabPFNError
 from tabpfn_operators.settings import WireForm
 
 #: Seconds without a byte after which a long POST counts as lost. The server sends keepalive whitespace on fits over
@@ -251,7 +252,7 @@ def read_object(response: Response, label: str, *required: str) -> dict[str, Any
     data = parse_json(response.body)
     if not isinstance(data, dict):
         raise ServerError(f"{label}: the answer is not a JSON object; run again.", status=response.status)
-    if data.get("_streamed_error") or any(key not in data for key in required):
+    if data.get("_streamed_error") or any(data.get(key) is None for key in required):
         raise failure_inside_success(data, response, label)
     return data
 
@@ -260,7 +261,7 @@ def parse_json(body: bytes) -> Any:
     """Parse JSON, or return None for anything else."""
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -269,7 +270,8 @@ def failure_inside_success(data: Mapping[str, Any], response: Response, label: s
     text = data.get("message") or data.get("detail") or "the answer lacks what a success has"
     code = data.get("error_code") or data.get("code")
     trace = data.get("trace_id")
-    return ServerError(
+    kind = RequestRejectedError if response.status == 409 else ServerError
+    return kind(
         f"{label} failed: {text}",
         status=response.status,
         code=code if isinstance(code, str) else None,
@@ -290,7 +292,8 @@ def _read_ticket(info: Any, label: str) -> UploadTicket:
     urls = info.get("signed_urls") if isinstance(info, dict) else None
     if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
         raise ServerError(f"{label}: the answer holds no signed URL; run again.")
-    headers = info.get("required_headers") or {}
+    headers = info.get("required_headers")
+    headers = headers if isinstance(headers, dict) else {}
     return UploadTicket(tuple(urls), info.get("expires_at"), {str(k): str(v) for k, v in headers.items()})
 
 
@@ -306,12 +309,13 @@ def read_fit_status(response: Response, label: str, *, fitted_train_set_id: str 
     data = read_object(response, label, *required)
     if fitted_train_set_id and "status" not in data:
         raise failure_inside_success(data, response, label)
-    timings = data.get("timings") or {}
+    timings = data.get("timings")
+    timings = timings if isinstance(timings, dict) else {}
     hint = data.get("retry_in_secs")
     return FitStatus(
         fitted_train_set_id=str(data.get("fitted_train_set_id") or fitted_train_set_id),
         status=str(data.get("status") or "completed"),
-        retry_in_secs=float(hint) if isinstance(hint, int | float) else None,
+        retry_in_secs=float(hint) if isinstance(hint, int | float) and isfinite(hint) else None,
         error=_text(data.get("error")),
         error_code=_text(data.get("error_code")),
         timings={str(key): value for key, value in timings.items() if isinstance(value, int | float | None)},

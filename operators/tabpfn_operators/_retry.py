@@ -85,8 +85,12 @@ class RetryPolicy:
         """
         if not outcome.repeatable or (attempt >= self.attempts and not outcome.rate_limited):
             return None
-        if outcome.retry_after is not None:
-            seconds = outcome.retry_after + jitter * min(30.0, outcome.retry_after / 2)
+        hint = outcome.retry_after
+        if outcome.rate_limited and not hint:
+            # Attempts do not count here, so the wait grows with the time spent; else it would hammer a busy server.
+            hint = min(self.longest_wait, max(1.0, elapsed))
+        if hint is not None:
+            seconds = hint + jitter * min(30.0, hint / 2)
         else:
             seconds = jitter * min(self.longest_wait, self.first_wait * 2.0 ** min(attempt - 1, 30))
         return seconds if elapsed + seconds <= self.budget else None

@@ -9,7 +9,7 @@ import logging
 import os
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -32,6 +32,9 @@ KEEPALIVE_SECONDS = 20.0
 _SHORTEST_SECRET = 8
 #: Failures before the first byte was sent.
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+#: The last two: an address or a header from a server that HTTP has no place for.
+_FAILURES = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 
 _hide_url: contextvars.ContextVar[bool] = contextvars.ContextVar("tabpfn_hide_url", default=False)
 
@@ -104,11 +107,7 @@ def user_agent(settings: Settings) -> str:
     return " ".join(part for part in (f"tabpfn-providers/{__version__}", settings.user_agent) if part)
 
 
-def _no_answer(error: httpx.HTTPError) -> Exception:
-    if isinstance(error, httpx.LocalProtocolError) and "Content-Length" in str(error):
-        return SourceChangedError(
-            "The source yielded another number of bytes than its size; was it written to meanwhile?"
-        )
+def _no_answer(error: Exception) -> NoAnswerError:
     unsent = isinstance(error, _UNSENT)
     reason = str(error) if unsent else ""
     return NoAnswerError(f"{type(error).__name__}{': ' if reason else ''}{reason}", unsent=unsent)
@@ -148,7 +147,7 @@ class SyncWire:
                 with httpx.Client(**self._connections.options()) as fresh:
                     return self._exchange(fresh, request)
             return self._exchange(self._pooled(), request)
-        except httpx.HTTPError as error:
+        except _FAILURES as error:
             failure = _no_answer(error)
         finally:
             _hide_url.reset(token)
@@ -235,9 +234,18 @@ class SyncWire:
             client.close()
 
 
-def _generator(body: Body) -> Any:
-    """The body's chunks, with a `close` even where they are a plain iterator."""
-    return (chunk for chunk in body.chunks(CHUNK_SIZE))
+def _generator(body: Body) -> Generator[bytes, None, None]:
+    """The body's chunks, exactly as many bytes as it said."""
+    left = body.size
+    for chunk in body.chunks(CHUNK_SIZE):
+        left -= len(chunk)
+        if left < 0:
+            break
+        yield chunk
+    if left:
+        raise SourceChangedError(
+            "The source yielded another number of bytes than its size; was it written to meanwhile? Run again."
+        )
 
 
 class AsyncWire:
@@ -261,7 +269,7 @@ class AsyncWire:
             if self._client is None:
                 self._client = httpx.AsyncClient(**self._connections.options())
             return await self._exchange(self._client, request)
-        except httpx.HTTPError as error:
+        except _FAILURES as error:
             failure = _no_answer(error)
         finally:
             _hide_url.reset(token)

@@ -1,11 +1,13 @@
 """Fit: submit or stream, then wait; every id is in a record before anything waits for it."""
 
+import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
-from tabpfn_assets import EngineRun, FitParameters, FitStatus, FittedModel, TrainSet
+from tabpfn_assets import EngineRun, FitParameters, FitStatus, FittedModel, JobRecord, TrainSet
+from tabpfn_assets.names import NAME_PATTERN
 from tabpfn_operators import _messages as messages
 from tabpfn_operators import jobs
 from tabpfn_operators._call import Session, call, log
@@ -18,7 +20,9 @@ from tabpfn_operators.errors import (
     FittedModelNotFoundError,
     NotFoundError,
     OutcomeUnknownError,
+    TabPFNError,
 )
+from tabpfn_operators.jobs import FitLook
 from tabpfn_operators.packages import package_versions
 from tabpfn_operators.progress import Progress, ProgressCallback
 from tabpfn_operators.server import model_version_of
@@ -38,12 +42,13 @@ async def submit_fit_job(
     on_unknown: OnUnknown,
 ) -> FittedModel:
     """Create a fit job; the record is pending."""
+    _check_arguments(name=name)
     _check_task(train_set, parameters)
     request = messages.submit_fit_job(train_set.train_set_upload_id, parameters)
     try:
         answer = await _create(session, request, parameters, on_unknown)
     except ApiError as error:
-        if error.status in {404, 405} and not await _has_route(session, request):
+        if error.status == 405 or (error.status == 404 and not await _has_route(session, request)):
             raise AsyncFitUnsupportedError(
                 "This server has no job API for fits (submit_fit_job). Fit with streamed=True on a worker that may "
                 "wait, or use a server that has it; nothing was fitted.",
@@ -76,6 +81,7 @@ async def fit_train_set(
     progress: ProgressCallback,
 ) -> FittedModel:
     """Fit in one long streamed POST; where the server says it is not done yet, wait for it."""
+    _check_arguments(name=name)
     _check_task(train_set, parameters)
     lacks = messages.flat_form_lacks(parameters) if session.settings.wire == "flat" else ()
     if lacks:
@@ -98,6 +104,16 @@ async def _create(session: Session, request: Request, parameters: FitParameters,
             raise
         log.warning("%s Sending it once more (on_unknown=%s); one fit may stay unused.", error, on_unknown)
     return await call(session, request)
+
+
+def _check_arguments(*, name: str | None = None, timeout: float | None = None) -> None:
+    """Refuse what would otherwise fail once the fit is made, and lose its id with it."""
+    if name is not None and not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigurationError(
+            f"name {name!r} is not usable: up to 128 letters, digits, '.', '_', '-', and no dot at the start."
+        )
+    if timeout is not None and not timeout >= 0:
+        raise ConfigurationError(f"timeout {timeout} is not usable; pass seconds, 0 or more.")
 
 
 def _check_task(train_set: TrainSet, parameters: FitParameters) -> None:
@@ -150,6 +166,7 @@ async def wait_for_fit(
     """Look until the fit is completed, has failed, or the deadline passes."""
     if model.status == "completed":
         return model
+    _check_arguments(timeout=timeout)
     if timeout is None:
         timeout = (await get_settings(session)).async_settings.poll_timeout_secs
     started = time.time()
@@ -157,16 +174,29 @@ async def wait_for_fit(
     await session.wire.sleep(jobs.FIRST_LOOK_SECONDS)
     shown = ""
     while True:
-        status = await get_fit_status(session, model.fitted_train_set_id)
-        if status.status != shown:
-            log.info("Fit %s is %s.", model.fitted_train_set_id, status.status)
-            shown = status.status
-        now = time.time()
-        progress(Progress("fit", now - started, None, status.status))
-        seconds = jobs.next_look(job, status, now=now, jitter=session.jitter())
-        if seconds is None:
-            return jobs.completed(model, status)
-        await session.wire.sleep(seconds)
+        look = await look_at_fit(session, job)
+        if look.status.status != shown:
+            shown = look.status.status
+            log.info("Fit %s is %s.", model.fitted_train_set_id, shown)
+        progress(Progress("fit", time.time() - started, None, shown))
+        if look.wait is None:
+            return jobs.completed(model, look.status)
+        await session.wire.sleep(look.wait)
+
+
+async def look_at_fit(session: Session, job: JobRecord) -> FitLook:
+    """Look once and decide what follows; an outage is no news about the fit, only the deadline ends it."""
+    fitted_id = job.job_id
+    if fitted_id is None or job.kind != "tabpfn_async":
+        raise ConfigurationError(f"A job of kind {job.kind} in phase {job.phase} cannot be looked at by fitted id.")
+    try:
+        status = await get_fit_status(session, fitted_id)
+    except TabPFNError as error:
+        if error.terminal:
+            raise
+        log.warning("Could not look at fit %s: %s Looking again.", fitted_id, error)
+        status = FitStatus(fitted_train_set_id=fitted_id, status="pending")
+    return FitLook(status, jobs.next_look(job, status, now=time.time(), jitter=session.jitter()))
 
 
 async def fit(
@@ -186,6 +216,7 @@ async def fit(
     progress: ProgressCallback,
 ) -> FittedModel:
     """Upload, submit and wait."""
+    _check_arguments(name=name, timeout=timeout)
     train_set = await upload_train_set(
         session,
         source,

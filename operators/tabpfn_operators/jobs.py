@@ -1,5 +1,7 @@
 """The life of a long job as pure functions, so that no engine decides for itself when to look again or to give up."""
 
+from dataclasses import dataclass
+
 from tabpfn_assets import FitStatus, FittedModel, JobRecord
 from tabpfn_operators.errors import FitFailedError, FitTimeoutError
 
@@ -9,6 +11,19 @@ FIRST_LOOK_SECONDS = 0.3
 DEFAULT_HINT_SECONDS = 5.0
 SHORTEST_HINT_SECONDS = 0.3
 LONGEST_JITTER_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class FitLook:
+    """One look at a fit and what follows from it.
+
+    Args:
+        status: What the look showed; `pending` where the server could not be asked.
+        wait: Seconds until the next look; None when the fit is completed.
+    """
+
+    status: FitStatus
+    wait: float | None
 
 
 def job_of(model: FittedModel, *, timeout_seconds: float, now: float) -> JobRecord:

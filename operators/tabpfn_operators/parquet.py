@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tabpfn_assets import ClassLabel, Feature, Task
-from tabpfn_operators.errors import InvalidInputError
+from tabpfn_operators.errors import InvalidInputError, StorageError
 from tabpfn_operators.storage import StorageOptions, StoredObject, look_up
 
 #: Decoded bytes of one batch, which is also one row group of the spool.
@@ -155,13 +155,26 @@ def batches(source: ParquetSource, columns: Sequence[str]) -> Iterator[Any]:
 
     Yields:
         Arrow record batches with the columns in that order.
+
+    Raises:
+        InvalidInputError: The file is damaged; write it again.
+        SourceChangedError: It was written to meanwhile; run again.
+        StorageError: The storage did not answer; run again.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with source.stored.open() as file:
-        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BUFFER)
-        for batch in opened.iter_batches(batch_size=source.batch_rows, columns=list(columns), use_threads=False):
-            yield batch.select(list(columns))
+    try:
+        with source.stored.open() as file:
+            opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BUFFER)
+            for batch in opened.iter_batches(batch_size=source.batch_rows, columns=list(columns), use_threads=False):
+                yield batch.select(list(columns))
+    except (pa.ArrowException, OSError) as error:
+        source.stored.check_unchanged()
+        kind = StorageError if isinstance(error, ConnectionError | TimeoutError) else InvalidInputError
+        raise kind(
+            f"{source.url} cannot be read to its end ({type(error).__name__}); if it is damaged, write it again."
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,15 @@ from tabpfn_assets import EngineRun, FittedModel, PredictionSet, TestSet
 from tabpfn_operators import _messages as messages
 from tabpfn_operators._call import Session, call
 from tabpfn_operators._messages import Request
-from tabpfn_operators.errors import FittedModelNotFoundError, InvalidInputError, NotFoundError, ServerError
+from tabpfn_operators.errors import (
+    ApiError,
+    FittedModelNotFoundError,
+    InvalidInputError,
+    NotFoundError,
+    OutcomeUnknownError,
+    ServerError,
+    UploadError,
+)
 from tabpfn_operators.packages import package_versions
 from tabpfn_operators.predictions import Prediction, check_output, decode, write_parquet
 from tabpfn_operators.progress import Progress, ProgressCallback
@@ -68,10 +76,18 @@ async def _follow(session: Session, answer: Mapping[str, Any], request: Request)
     settings = session.settings
     if not (uri.startswith("https://") or settings.allow_http or is_loopback(settings.base_url)):
         raise ServerError(f"{request.label}: the prediction's address is not https and is not followed.")
-    fetched = await call(session, Request("GET", uri, "GET of the prediction", bearer=False))
+    try:
+        fetched = await call(session, Request("GET", uri, "GET of the prediction", bearer=False))
+    except UploadError as error:
+        # Terminal, unlike an upload's failure: an engine's retry would be billed again.
+        raise OutcomeUnknownError(
+            f"{request.label}: the prediction was made and billed, but its address did not give it away. Predicting "
+            "again is billed again.",
+            status=error.status,
+        ) from None
     data = messages.parse_json(fetched.body)
     if data is None:
-        raise ServerError("The stored prediction is not JSON; it was billed: report it to the vendor.")
+        raise ApiError("The stored prediction is not JSON; it was billed: report it to the vendor.")
     return data["prediction"] if isinstance(data, dict) and "prediction" in data else data
 
 

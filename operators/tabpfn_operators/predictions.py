@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tabpfn_assets import ClassLabel, FittedModel, Task
-from tabpfn_operators.errors import InvalidInputError, ServerError
+from tabpfn_operators.errors import ApiError, InvalidInputError
 
 OUTPUT_TYPES: dict[Task, tuple[str, ...]] = {
     "classification": ("probas", "preds"),
@@ -71,7 +71,7 @@ def check_output(model: FittedModel, output_type: str | None, quantiles: Sequenc
 
 def quantile_column(quantile: float) -> str:
     """Name the column of a quantile."""
-    return f"quantile_{quantile:g}"
+    return f"quantile_{float(quantile)!r}"
 
 
 def probability_column(label: ClassLabel) -> str:
@@ -100,7 +100,7 @@ def decode(
         One column for each output, `rows` long.
 
     Raises:
-        ServerError: The answer does not fit what was asked; report it with the trace id.
+        ApiError: The answer does not fit what was asked; report it to the vendor.
     """
     body = answer["prediction"]
     metadata = dict(answer.get("metadata") or {})
@@ -116,9 +116,13 @@ def decode(
             columns = _quantiles(body, wanted, rows)
         else:
             columns = _distribution(body, wanted, rows, full=output_type == "full")
+        borders = tuple(float(b) for b in body["borders"]) if output_type == "full" else None
     except (ValueError, TypeError, KeyError) as error:
-        raise ServerError(f"The prediction is not of the shape of {output_type!r} for {rows:,} rows: {error}") from None
-    borders = tuple(float(b) for b in body["borders"]) if output_type == "full" else None
+        # Terminal, unlike other failures of the server: an engine's retry would be billed again.
+        raise ApiError(
+            f"The prediction is not of the shape of {output_type!r} for {rows:,} rows: {error}. It was billed; report "
+            "it to the vendor."
+        ) from None
     timings = {str(k): v for k, v in (answer.get("timings") or {}).items() if isinstance(v, int | float | None)}
     return Prediction(columns, metadata, timings, borders)
 

@@ -93,15 +93,26 @@ class Settings(BaseModel):
 
 
 def _check_url(settings: Settings) -> None:
-    parts = urlsplit(settings.base_url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if not _is_whole(settings.base_url, {"http", "https"}):
         raise ConfigurationError("base_url must be a whole URL such as https://api.priorlabs.ai.")
-    if parts.username or parts.password or parts.query:
+    proxy = settings.proxy.get_secret_value() if settings.proxy else None
+    if proxy and not _is_whole(proxy, {"http", "https", "socks5", "socks5h"}):
+        raise ConfigurationError("proxy must be a whole URL such as http://proxy.example:3128.")
+    parts = urlsplit(settings.base_url)
+    if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigurationError("base_url must not hold user info or a query; pass the key as the token.")
     if parts.scheme == "http" and not settings.allow_http and not is_loopback(settings.base_url):
         raise ConfigurationError(
             f"base_url http://{parts.hostname} would send the token unencrypted: use https, or set allow_http=True."
         )
+
+
+def _is_whole(url: str, schemes: set[str]) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number
+        return False
 
 
 def _find_token(token: Token | None) -> Token:

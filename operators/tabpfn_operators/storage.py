@@ -91,6 +91,11 @@ def filesystem(url: str, options: StorageOptions | None) -> tuple[Any, str]:
     return fs, path
 
 
+def _recorded_url(url: str, path: str) -> str:
+    """Return the URL for records: without secrets, and a relative path made absolute, since a record travels."""
+    return public_url(url) if "://" in url else path
+
+
 def look_up(url: str, options: StorageOptions | None) -> StoredObject:
     """Find one object.
 
@@ -105,7 +110,7 @@ def look_up(url: str, options: StorageOptions | None) -> StoredObject:
         InvalidInputError: It is missing, a folder, or may not be read; the message says which.
     """
     fs, path = filesystem(url, options)
-    shown = public_url(url)
+    shown = _recorded_url(url, path)
     info = _info(fs, path, shown)
     if info.get("type") == "directory":
         raise InvalidInputError(f"{shown} is a folder; name one Parquet file.")
@@ -263,7 +268,7 @@ def folder(url: str, options: StorageOptions | None) -> Folder:
         ConfigurationError: The URL cannot be opened; the message names what is missing.
     """
     fs, path = filesystem(url, options)
-    return Folder(fs, path.rstrip("/"), public_url(url).rstrip("/"))
+    return Folder(fs, path.rstrip("/"), _recorded_url(url, path).rstrip("/"))
 
 
 def read_text(url: str, options: StorageOptions | None) -> str:

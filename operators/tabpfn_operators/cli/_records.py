@@ -63,8 +63,9 @@ def read_model(url: str) -> FittedModel:
     Raises:
         InvalidInputError: It is missing or is no such record; name another file.
     """
+    text = read_text(url, None)
     try:
-        data = json.loads(read_text(url, None))
+        data = json.loads(text)
         if isinstance(data, dict) and "model" in data:
             return PredictionSet.model_validate(data).model
         return FittedModel.model_validate(data)

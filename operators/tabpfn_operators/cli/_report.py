@@ -57,7 +57,9 @@ def watching() -> Iterator[ProgressCallback]:
         The callback to hand to a client.
     """
     log = logging.getLogger("tabpfn_operators")
-    handler = RichHandler(console=stderr, show_path=False, show_level=False, markup=False, omit_repeated_times=False)
+    handler: logging.Handler = logging.StreamHandler()
+    if stderr.is_terminal:  # logged above the bars, which a plain handler would tear
+        handler = RichHandler(console=stderr, show_path=False, show_level=False, show_time=False)
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:

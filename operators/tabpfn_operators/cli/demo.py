@@ -65,7 +65,3 @@ def _folder(keep: Path) -> Path:
         raise InvalidInputError(f"--keep {keep} is there already; name a new or an empty folder.")
     keep.mkdir(parents=True, exist_ok=True)
     return keep.resolve()
-
-
-def _temporary(stack: ExitStack) -> Path:
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tabpfn-demo-")))

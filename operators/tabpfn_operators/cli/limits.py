@@ -20,8 +20,21 @@ def limits(
     if as_json:
         show_json(settings.model_dump(mode="json"))
         return
-    table = Table("limit", *settings.model_limits, title=f"Limits (default model {settings.default_model_version})")
+    title = f"Limits by model version (default {settings.default_model_version})"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("limit", overflow="fold")
+    for version in settings.model_limits:
+        table.add_column(version, justify="right", no_wrap=True)
     for field in type(settings.max_model_limit).model_fields:
-        values = [getattr(limit, field) for limit in settings.model_limits.values()]
-        table.add_row(field, *("-" if value is None else f"{value:,}" for value in values))
+        table.add_row(field, *(_short(getattr(limit, field)) for limit in settings.model_limits.values()))
     stdout.print(table)
+
+
+def _short(figure: int | None) -> str:
+    """Write 1,000,000 as 1M, where nothing is lost by it."""
+    if figure is None:
+        return "-"
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if figure >= size and figure % size == 0:
+            return f"{figure // size}{unit}"
+    return f"{figure:,}"

@@ -7,6 +7,7 @@ from tabpfn_assets import (
     FitParameters,
     FitStatus,
     FittedModel,
+    JobRecord,
     Task,
     TrainSet,
 )
@@ -15,6 +16,7 @@ from tabpfn_operators import upload
 from tabpfn_operators._run import run as run_flow
 from tabpfn_operators.client._base import AsyncBase, SyncBase, same_docstrings
 from tabpfn_operators.fit import OnUnknown
+from tabpfn_operators.jobs import FitLook
 from tabpfn_operators.progress import ProgressCallback, ignore
 from tabpfn_operators.storage import StorageOptions
 
@@ -155,7 +157,7 @@ class FitMethods(SyncBase):
         )
 
     def get_fit_status(self, fitted_train_set_id: str) -> FitStatus:
-        """Look at a fit once (contract 1.5); the step that triggers and sensors are made of.
+        """Read the status of a fit once (contract 1.5).
 
         Args:
             fitted_train_set_id: The fit.
@@ -167,6 +169,24 @@ class FitMethods(SyncBase):
             FittedModelNotFoundError: The server does not know it; fit again, or use the account's token.
         """
         return run_flow(fitting.get_fit_status(self._session, fitted_train_set_id))
+
+    def look_at_fit(self, job: JobRecord) -> FitLook:
+        """Look at a fit once and decide what follows: the step that triggers and sensors are made of.
+
+        An outage of the server is no news about the fit: it counts as pending until the job's deadline.
+
+        Args:
+            job: What `jobs.job_of` made of the pending record.
+
+        Returns:
+            The status, and the seconds until the next look (None when completed).
+
+        Raises:
+            FitFailedError: The server reports it failed; correct the data.
+            FitTimeoutError: Still running at the deadline; wait again for the id it carries.
+            FittedModelNotFoundError: The server does not know it; fit again, or use the account's token.
+        """
+        return run_flow(fitting.look_at_fit(self._session, job))
 
     def wait_for_fit(
         self, model: FittedModel, *, timeout: float | None = None, progress: ProgressCallback | None = None
@@ -317,6 +337,9 @@ class AsyncFitMethods(AsyncBase):
 
     async def get_fit_status(self, fitted_train_set_id: str) -> FitStatus:
         return await fitting.get_fit_status(self._session, fitted_train_set_id)
+
+    async def look_at_fit(self, job: JobRecord) -> FitLook:
+        return await fitting.look_at_fit(self._session, job)
 
     async def wait_for_fit(
         self, model: FittedModel, *, timeout: float | None = None, progress: ProgressCallback | None = None

@@ -1,0 +1,150 @@
+"""Parts of one upload in flight together, and an interrupt that ends them."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from tabpfn_operators._messages import PreparedUpload, UploadTicket
+from tabpfn_operators.progress import ignore
+from tabpfn_operators.spool import SpoolFile
+from tabpfn_operators.upload import PARALLEL_PARTS, _put
+
+CONTENT = bytes(range(256)) * 4096 + b"rest"
+
+
+def prepared(url, parts):
+    urls = tuple(f"{url}/part/{number}?sig=hidden" for number in range(parts))
+    return PreparedUpload("u", (UploadTicket(urls, None, {"x-store": "v"}),))
+
+
+@pytest.fixture
+def spooled(tmp_path):
+    path = tmp_path / "0.parquet"
+    path.write_bytes(CONTENT)
+    return SpoolFile(path, len(CONTENT), "hash")
+
+
+def test_four_parts_are_in_flight_together(loopback, drive, spooled):
+    assert PARALLEL_PARTS == 4
+    barrier = threading.Barrier(4)
+
+    def handler(seen):
+        barrier.wait(60)  # nobody is answered before all four are here
+        return 200, b""
+
+    server = loopback(handler)
+    driver = drive(server.url)
+    progress = []
+    session = driver.client._session
+    assert driver.flow(lambda: _put(session, prepared(server.url, 4), (spooled,), progress.append)) == len(CONTENT)
+    assert not barrier.broken
+    sent = {seen.path: seen for seen in server.seen}
+    assert b"".join(sent[path].body for path in sorted(sent)) == CONTENT
+    assert len(server.seen) == 4
+    assert progress[-1].done == len(CONTENT)
+    assert [seen.headers["x-store"] for seen in server.seen] == ["v"] * 4
+    assert all("authorization" not in seen.headers for seen in server.seen)
+
+
+def test_never_more_than_four(loopback, drive, spooled):
+    lock, running, most = threading.Lock(), [0], [0]
+
+    def handler(seen):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.02)
+        with lock:
+            running[0] -= 1
+        return 200, b""
+
+    server = loopback(handler)
+    driver = drive(server.url)
+    driver.flow(lambda: _put(driver.client._session, prepared(server.url, 11), (spooled,), ignore))
+    assert most[0] <= 4
+    assert len(server.seen) == 11
+
+
+def test_more_parts_than_bytes(loopback, drive, tmp_path):
+    path = tmp_path / "0.parquet"
+    path.write_bytes(b"ab")
+    server = loopback(lambda seen: (200, b""))
+    driver = drive(server.url)
+    driver.flow(lambda: _put(driver.client._session, prepared(server.url, 3), (SpoolFile(path, 2, "h"),), ignore))
+    sent = {seen.path: seen.body for seen in server.seen}
+    assert [sent[path] for path in sorted(sent)] == [b"", b"", b"ab"]
+
+
+def test_a_duplicate_moves_no_byte(drive, spooled):
+    driver = drive("http://127.0.0.1:9")
+    duplicate = PreparedUpload("u", duplicate=True)
+    assert driver.flow(lambda: _put(driver.client._session, duplicate, (spooled,), ignore)) == 0
+
+
+INTERRUPTED = """
+import asyncio, pathlib, sys, threading, time
+
+from tabpfn_operators import AsyncClient, Client
+from tabpfn_operators._messages import PreparedUpload, UploadTicket
+from tabpfn_operators._run import run
+from tabpfn_operators.progress import ignore
+from tabpfn_operators.spool import SpoolFile
+from tabpfn_operators.upload import _put
+
+kind, url, path = sys.argv[1:]
+body = SpoolFile(pathlib.Path(path), pathlib.Path(path).stat().st_size, "hash")
+upload = PreparedUpload("u", (UploadTicket(tuple(f"{url}/part/{n}" for n in range(4)), None, {}),))
+
+async def put():
+    async with AsyncClient("token-1234", base_url=url) as client:
+        await _put(client._session, upload, (body,), ignore)
+
+try:
+    if kind == "sync":
+        with Client("token-1234", base_url=url) as client:
+            run(_put(client._session, upload, (body,), ignore))
+    else:
+        asyncio.run(put())
+except KeyboardInterrupt:
+    # A loop tells its idle worker threads to end and does not wait for them.
+    patience = time.monotonic() + 30
+    while threading.active_count() > 1 and time.monotonic() < patience:
+        time.sleep(0.01)
+    # The clock is the machine's, so the test can compare it with the moment of its signal.
+    print(time.monotonic(), [thread.name for thread in threading.enumerate()])
+"""
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_interrupt_ends_all_parts_within_a_second(loopback, spooled, kind):
+    release = threading.Event()
+    server = loopback(lambda seen: release.wait(120) and None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(INTERRUPTED), kind, server.url, str(spooled.path)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        patience = time.monotonic() + 60
+        while len(server.seen) < 4:
+            assert process.poll() is None
+            assert time.monotonic() < patience
+            time.sleep(0.02)
+        signalled = time.monotonic()
+        os.kill(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        release.set()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    ended, threads = output.split(" ", 1)
+    assert float(ended) - signalled < 1.0
+    assert threads.strip() == "['MainThread']"
+    assert process.returncode == 0
