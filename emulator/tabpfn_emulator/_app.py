@@ -17,7 +17,7 @@ from tabpfn_emulator import (
     _routes_storage,
     _routes_training,
 )
-from tabpfn_emulator._connections import hang_up
+from tabpfn_emulator._connections import close, hang_up
 from tabpfn_emulator._emulator import ROW, Emulator
 from tabpfn_emulator._envelopes import (
     ApiError,
@@ -98,6 +98,10 @@ class _Books:
             else:
                 row["fault"] = fault.kind
                 await self._misbehave(fault, scope, counting_receive, counting_send)
+        except asyncio.CancelledError:
+            # The server ends while it still owes an answer: what the caller sees is a closed connection.
+            close(scope)
+            await asyncio.sleep(0)
         finally:
             journal.close_row(row)
 

@@ -23,6 +23,13 @@ class KnownConnectionProtocol(H11Protocol):
         super().connection_lost(exc)
 
 
+def close(scope: Scope) -> None:
+    """Close the connection of a request, if it is still open."""
+    transport = _OPEN.get(tuple(scope["client"]))
+    if transport is not None:
+        transport.close()
+
+
 async def hang_up(scope: Scope, receive: Receive) -> None:
     """Close the connection of a request without another byte.
 
@@ -30,6 +37,6 @@ async def hang_up(scope: Scope, receive: Receive) -> None:
         scope: The request.
         receive: Its channel; read until the server has noticed, so that it does not answer in our place.
     """
-    _OPEN[tuple(scope["client"])].close()
+    close(scope)
     while (await receive())["type"] != "http.disconnect":
         continue

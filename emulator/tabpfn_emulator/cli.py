@@ -37,17 +37,7 @@ def emulator(
     Prints exactly one line on stdout, `TabPFN emulator listening on http://HOST:PORT`, once it answers requests, and
     runs until SIGINT or SIGTERM (exit code 0).
 
-    Args:
-        host: Address to bind.
-        port: Port to bind, 0 to 65535; 0 takes a free one.
-        data_dir: Folder of uploads and `journal.jsonl`; None means a temporary folder, removed at the end.
-        token: The only tokens to accept; None or empty accepts every non-empty token.
-        fit_seconds: Shortest duration of a fit, in seconds.
-        upload_parts: Number of signed URLs per file, 1 or more; None leaves it to the request.
-
-    Raises:
-        typer.Exit: With code 2 when the extra is missing (install it), with 1 when the address cannot be bound
-            (choose another port).
+    Exit codes: 0 when it was asked to end, 1 when it cannot start (address, folder), 2 when its extra is missing.
     """
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:

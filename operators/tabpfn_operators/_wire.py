@@ -36,15 +36,21 @@ _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.Pr
 #: The last two: an address or a header from a server that HTTP has no place for.
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 
-_hide_url: contextvars.ContextVar[bool] = contextvars.ContextVar("tabpfn_hide_url", default=False)
+#: Whether the address of what is being sent is a secret; None while nothing of ours is sent.
+_hide_url: contextvars.ContextVar[bool | None] = contextvars.ContextVar("tabpfn_hide_url", default=None)
 
 
 class _HideSignedUrls(logging.Filter):
-    """httpx logs whole URLs at INFO; a signed one is a secret, in its path as well as its query."""
+    """httpx logs whole URLs at INFO; a signed one is a secret, in its path as well as its query.
+
+    httpcore logs answers' headers at DEBUG; a redirect's holds an address too.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         if _hide_url.get() and isinstance(record.args, tuple):
             record.args = tuple(f"{a.scheme}://{a.host}/…" if isinstance(a, httpx.URL) else a for a in record.args)
+        if _hide_url.get() is not None and isinstance(record.msg, str):
+            record.msg = record.msg.partition(" return_value=(")[0]
         return True
 
 
@@ -61,7 +67,8 @@ class _Connections:
 
     def options(self) -> dict[str, Any]:
         settings = self.settings
-        logging.getLogger("httpx").addFilter(_FILTER)  # adding it twice is a no-op
+        for name in ("httpx", "httpcore.http11"):
+            logging.getLogger(name).addFilter(_FILTER)  # adding it twice is a no-op
         if self._tls is None:
             self._tls = _tls_context(settings.verify)
         return {

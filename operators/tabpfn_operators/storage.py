@@ -197,20 +197,23 @@ class Folder:
         Raises:
             DestinationError: It cannot be written to; correct path or credentials.
         """
-        existed = True
+        made: list[str] = []
         name = f"{self.path}/tabpfn-write-check-{uuid4().hex}"
         try:
-            existed = self.fs.exists(self.path)
+            above = self.path
+            while above and not self.fs.exists(above):
+                made.append(above)
+                above = "" if self.fs._parent(above) == above else self.fs._parent(above)  # noqa: SLF001 - fsspec's own
             self.fs.makedirs(self.path, exist_ok=True)
             self.fs.pipe_file(name, b"")
             self.fs.rm_file(name)
         except Exception as error:
             raise _trouble(self.url, error, "written to", DestinationError) from None
         finally:
-            if not existed:
+            for path in made:
                 # Nothing half-written stays behind when what follows fails; object stores have no folders to remove.
                 with contextlib.suppress(Exception):
-                    self.fs.rmdir(self.path)
+                    self.fs.rmdir(path)
 
     def remove(self, name: str) -> None:
         """Remove a file of the folder; one that is not there counts as removed.

@@ -32,6 +32,23 @@ def test_it_prints_exactly_one_line_and_ends_cleanly(number):
     assert (process.returncode, rest, errors) == (0, "", "")
 
 
+@pytest.mark.parametrize("route", ["/tabpfn/submit_fit_job", "/tabpfn/fit"])
+def test_it_ends_cleanly_in_the_middle_of_a_fit(route, cancer, helpers):
+    frame, target = cancer
+    with start("--fit-seconds", "600") as process:
+        url = process.stdout.readline().split()[-1]
+        EmulatorControl(url).configure(keepalive_after_secs=0.0)
+        api = helpers.api(url)
+        upload = api.upload_train(helpers.parquet(frame.head(40)), helpers.parquet(target.head(40).to_frame()))
+        with api.http.stream("POST", route, json=helpers.nested(upload, "classification")) as answer:
+            assert answer.status_code == 200
+            process.terminate()
+            _, errors = process.communicate(timeout=30)
+        api.close()
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
 def test_a_port_in_use_is_said_in_one_line(emulator):
     port = emulator.rsplit(":", 1)[1]
     with start("--port", port) as process:

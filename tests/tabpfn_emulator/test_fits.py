@@ -138,7 +138,7 @@ def test_every_fit_call_makes_another_model(api, control, uploaded):
 
 
 def test_a_job_is_pending_then_completed(api, control, uploaded):
-    control.configure(fit_seconds=0.5, retry_in_secs=0.25)
+    control.configure(fit_seconds=2.0, retry_in_secs=0.25)
     answer = api.post("/tabpfn/submit_fit_job", {"train_set_upload_id": uploaded, **NESTED})
     assert set(answer.json()) == {"fitted_train_set_id"}
     fitted = answer.json()["fitted_train_set_id"]
@@ -147,13 +147,14 @@ def test_a_job_is_pending_then_completed(api, control, uploaded):
     ended = wait(api, fitted)
     assert ended["status"] == "completed"
     assert "retry_in_secs" not in ended
-    assert ended["timings"]["elapsed_s"] >= 0.5
+    assert ended["timings"]["elapsed_s"] > 1.9
 
 
 def test_the_polling_hint_can_be_left_out(api, control, uploaded):
-    control.configure(fit_seconds=0.2, retry_in_secs=None)
+    control.configure(fit_seconds=60.0, retry_in_secs=None)
     answer = api.post("/tabpfn/submit_fit_job", {"train_set_upload_id": uploaded, **NESTED})
     status = api.post("/tabpfn/get_fit_status", answer.json()).json()
+    assert status["status"] == "pending"
     assert "retry_in_secs" not in status
 
 
@@ -187,7 +188,7 @@ def test_a_long_fit_streams_whitespace_before_its_json(api, control, uploaded):
         chunks = list(answer.iter_raw())
     assert answer.headers["transfer-encoding"] == "chunked"
     text = b"".join(chunks)
-    assert text.startswith(b"   ")
+    assert text.startswith(b" ")
     assert json.loads(text)["status"] == "completed"
 
 
@@ -207,7 +208,7 @@ def test_a_short_fit_that_fails_is_an_http_error(api, control, uploaded):
 
 
 def test_other_requests_are_answered_while_fits_run(api, control, uploaded):
-    control.configure(fit_seconds=5.0)
+    control.configure(fit_seconds=60.0)
     for _ in range(10):
         api.post("/tabpfn/submit_fit_job", {"train_set_upload_id": uploaded, **NESTED}).raise_for_status()
     control.configure(fit_seconds=0.0)

@@ -10,7 +10,7 @@ import typer
 from tabpfn_operators.cli._plugins import missing_extra, part
 from tabpfn_operators.cli._records import model_facts
 from tabpfn_operators.cli._report import show_facts, show_json, stderr
-from tabpfn_operators.errors import InvalidInputError
+from tabpfn_operators.errors import ConfigurationError, InvalidInputError
 
 
 def demo(
@@ -33,9 +33,11 @@ def demo(
         )
         try:
             data = demos.write_data(folder / "data", task)
+            base_url = stack.enter_context(running_emulator(folder / "emulator"))
         except ImportError as error:
             raise missing_extra("emulator", error) from None
-        base_url = stack.enter_context(running_emulator(folder / "emulator"))
+        except RuntimeError as error:  # it did not come up; its text names what to install
+            raise ConfigurationError(str(error)) from None
         workspace = demos.workspace(engine, task, folder=folder, base_url=base_url, data=data)
         stderr.print(f"Running example_dags/{engine} against {base_url}; log: {workspace.log_path}", highlight=False)
         runner(workspace)
