@@ -1,0 +1,1 @@
+"""The connection to the TabPFN API as an Airflow hook."""

@@ -1,0 +1,1 @@
+"""Airflow operators: fit a model, predict with it."""
