@@ -12,7 +12,7 @@ from airflow_provider_tabpfn.lineage import engine_run, record_outlets
 from airflow_provider_tabpfn.operators.base import TabPFNBaseOperator
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.common.compat.sdk import Context, XComArg
 
     from tabpfn_assets import FittedModel, PredictionSet
 
@@ -52,7 +52,7 @@ class TabPFNPredictOperator(TabPFNBaseOperator):
     def __init__(
         self,
         *,
-        model: dict[str, Any] | str,
+        model: "dict[str, Any] | str | XComArg",
         source: str,
         destination: str,
         output_type: str | None = None,

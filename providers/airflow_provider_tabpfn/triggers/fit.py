@@ -110,6 +110,6 @@ class TabPFNFitTrigger(BaseTrigger):
 
     async def _wait(self, client: "AsyncClient", job: JobRecord) -> FitStatus:
         await asyncio.sleep(jobs.FIRST_LOOK_SECONDS)
-        while (look := await client.look_at_fit(job)).wait is not None:
+        while (look := await client.look_at_fit(job)).wait is not None:  # noqa: ASYNC110 - the event is at the server
             await asyncio.sleep(look.wait)
         return look.status
