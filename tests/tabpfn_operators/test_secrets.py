@@ -1,218 +1,234 @@
-"""Nothing secret leaves (design.md, promise 5): not in logs, errors, tracebacks, pickles, or to a storage host."""
+"""Nothing secret leaves: tokens, signed URLs and storage keys are in no log, output, record, error or pickle."""
 
-import io
 import json
 import logging
 import pickle
-import traceback
+import re
+import urllib.request
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from tabpfn_assets import FitParameters
-from tabpfn_operators.errors import ApiError, InvalidInputError, ServerError, TabPFNError
+from tabpfn_assets import FittedModel, PredictionSet
+from tabpfn_emulator.testing import account_of
+from tabpfn_operators.errors import ConfigurationError, DestinationError, InvalidInputError, TabPFNError
 
-SIGNATURE = "S1gnatureS1gnature"
-UPLOADED = "/store/unguessable-S1gnatureS1gnature/part"
-#: What the loopback API answers with at /tabpfn/predict, and what is behind the address.
-ANSWER = {"metadata": {}, "timings": {}}
-
-
-@pytest.fixture
-def log():
-    """Everything that any logger says, as text; handlers see what filters left."""
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(name)s %(message)s %(args)s"))
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    yield stream.getvalue
-    root.removeHandler(handler)
-    root.setLevel(level)
+KEY, SECRET, SIGNATURE = "canary-key-4711", "canary-secret-4711", "canary-signature-4711"
 
 
-@pytest.fixture
-def source(tmp_path):
-    path = tmp_path / "train.parquet"
-    pq.write_table(pa.table({"a": [1.0, 2.0, 3.0, 4.0], "y": [1.5, 2.5, 3.5, 4.5]}), path)
-    return str(path)
+class KeyedFileSystem(MemoryFileSystem):
+    """Storage that takes its credentials from the URL and from options, as s3fs and adlfs can."""
+
+    protocol = ("keyed",)
+    cachable = False
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        path = path.partition("?")[0]
+        return super()._strip_protocol(re.sub(r"^keyed://([^/@]*@)?", "memory://", path))
 
 
-class Api:
-    """The routes of the main flow; `failing` answers take the place of the usual ones."""
-
-    def __init__(self, storage_url=None):
-        self.url = None
-        self.storage_url = storage_url
-        self.failing = {}
-
-    def __call__(self, seen):
-        path = seen.path.split("?")[0]
-        if path in self.failing:
-            return self.failing[path]
-        if path.startswith("/store/"):
-            return (200, [1.0, 2.0, 3.0, 4.0]) if seen.method == "GET" else (200, b"")
-        return 200, self.answers()[path]
-
-    def answers(self):
-        signed = f"{self.storage_url or self.url}{UPLOADED}?X-Signature={SIGNATURE}"
-        file = {"signed_urls": [f"{signed}&part=0", f"{signed}&part=1"], "required_headers": {"x-store": SIGNATURE}}
-        return {
-            "/protected/": {},
-            "/tabpfn/get_settings": {"max_model_limit": {}},
-            "/tabpfn/prepare_train_set_upload": {"train_set_upload_id": "u", "x_train_info": file, "y_train_info": file},
-            "/tabpfn/submit_fit_job": {"fitted_train_set_id": "f"},
-            "/tabpfn/get_fit_status": {"fitted_train_set_id": "f", "status": "completed"},
-            "/tabpfn/prepare_test_set_upload": {"test_set_upload_id": "t", "x_test_info": file},
-            "/tabpfn/predict": {**ANSWER, "prediction_uri": signed},
-        }
+@pytest.fixture(autouse=True)
+def keyed_storage():
+    fsspec.register_implementation("keyed", KeyedFileSystem, clobber=True)
 
 
 @pytest.fixture
-def api(loopback):
-    """An API and, on another host, its storage."""
-    api = Api()
-    api.server = loopback(api)
-    api.storage = loopback(api)
-    api.url = api.server.url
-    api.storage_url = api.storage.url
-    return api
+def everything_logged(caplog):
+    """All logging at DEBUG, that of httpx and httpcore too."""
+    caplog.set_level(logging.DEBUG)
+    for name in ("httpx", "httpcore", "tabpfn_operators"):
+        caplog.set_level(logging.DEBUG, name)
+    return caplog
 
 
-def everything(driver, source, folder):
-    model = driver("fit", source, "y", parameters=FitParameters(task="regression"))
-    return driver("predict", model, source, str(folder))
+def signed_urls(caplog):
+    """Return what looks like the emulator's signed URLs, or a part of one."""
+    return re.findall(r"/storage/[0-9a-f-]{36}|X-Goog-Signature=\w+|signature=\w+", caplog.text, re.IGNORECASE)
 
 
-def text_of(error):
-    """Everything that a log, a pickle or a debugger's text could show of an error and of what led to it."""
-    shown, queue, seen = [], [error], set()
-    while queue:
-        one = queue.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        shown += [repr(one), str(one), repr(one.args), repr(vars(one)), *getattr(one, "__notes__", [])]
-        shown += traceback.format_exception(one)
-        queue += [one.__cause__, one.__context__]
-    return "\n".join(shown) + pickle.dumps(error).decode("latin-1")
+def test_logs_hold_no_token_and_no_signed_url(
+    client, control, fit_once, classification, bearer, tmp_path, everything_logged, journal
+):
+    control.configure(upload_parts=2)
+    control.inject(
+        {"kind": "status", "route": "/storage", "method": "PUT", "status": 503},
+        {"kind": "status", "route": "/tabpfn/get_settings", "status": 500, "error": f"who is {bearer}?"},
+        {"kind": "prediction_uri"},
+    )
+    client.predict(fit_once(classification), classification.score, str(tmp_path / "out"))
+    assert len(journal.puts()) == 7
+    assert "HTTP Request: PUT" in everything_logged.text  # httpx did log
+    assert "who is ***?" in everything_logged.text
+    assert bearer not in everything_logged.text
+    assert "Bearer" not in everything_logged.text
+    assert signed_urls(everything_logged) == []
 
 
-def assert_silent(text, *secrets):
-    assert [secret for secret in secrets if secret in text] == []
+def test_no_put_and_no_download_carries_the_token(client, control, fit_once, classification, tmp_path, journal):
+    control.inject({"kind": "prediction_uri"})
+    client.predict(fit_once(classification), classification.score, str(tmp_path / "out"))
+    storage = journal.rows("/storage")
+    assert sorted(row["method"] for row in storage) == ["GET", "PUT", "PUT", "PUT"]
+    assert [row["bearer"] for row in storage] == [False] * 4
+    assert {row["account"] for row in journal.rows("/tabpfn/predict")}  # the others did
 
 
-def test_the_bearer_goes_to_the_api_and_nowhere_else(api, drive, source, tmp_path, token):
-    record = everything(drive(api.url), source, tmp_path / "out")
-    assert {seen.headers.get("authorization") for seen in api.server.seen} == {f"Bearer {token}"}
-    assert [seen.method for seen in api.storage.seen] == ["PUT"] * 6 + ["GET"]
-    for seen in api.storage.seen:
-        assert token not in f"{seen.path} {dict(seen.headers)}"
-        assert "authorization" not in seen.headers
-    assert record.rows == 4
-
-
-def test_required_headers_go_to_the_store_as_they_are(api, drive, source, tmp_path):
-    everything(drive(api.url), source, tmp_path / "out")
-    puts = [seen for seen in api.storage.seen if seen.method == "PUT"]
-    assert {seen.headers["x-store"] for seen in puts} == {SIGNATURE}
-
-
-def test_logs_at_debug_hold_no_token_and_no_signed_url(api, drive, source, tmp_path, token, log):
-    everything(drive(api.url), source, tmp_path / "out")
-    text = log()
-    assert "httpcore" in text
-    assert "HTTP Request: PUT" in text
-    assert_silent(text, token, SIGNATURE, "unguessable")
-
-
-def test_records_hold_no_token_and_no_signed_url(api, drive, source, tmp_path, token):
-    record = everything(drive(api.url), source, tmp_path / "out")
-    written = b"".join(path.read_bytes() for path in (tmp_path / "out").iterdir()).decode("latin-1")
-    assert_silent(written + record.model_dump_json() + repr(record), token, SIGNATURE)
-
-
-BILLED = ["/tabpfn/submit_fit_job", "/tabpfn/predict"]
-FREE = ["/tabpfn/get_settings", "/tabpfn/prepare_train_set_upload", "/tabpfn/get_fit_status"]
-
-
-@pytest.mark.parametrize("path", [*BILLED, *FREE, UPLOADED])
-@pytest.mark.parametrize("kind", ["dropped", "cut", "echo", "streamed", "text", "422", "redirect"])
-def test_no_error_and_no_log_of_it_holds_a_secret(api, drive, source, tmp_path, token, no_waiting, log, path, kind):
-    said = f"Bearer {token} is not for {UPLOADED}?X-Signature={SIGNATURE}" if path == UPLOADED else f"Bearer {token}"
-    api.failing[path] = {
-        "dropped": None,
-        "cut": f"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n{said}".encode(),
-        "echo": (401, {"message": said, "error_code": "UNAUTHORIZED", "trace_id": "t"}),
-        "streamed": (200, {"_streamed_error": True, "message": said, "error_code": token, "trace_id": token}),
-        "text": (500, said.encode()),
-        "422": (422, {"detail": [{"loc": ["header", said], "msg": said}]}),
-        "redirect": (307, {}, {"location": f"http://127.0.0.1:9/{SIGNATURE}?X-Signature={SIGNATURE}"}),
-    }[kind]
-    if (kind, path) == ("streamed", UPLOADED):
-        api.failing[path] = (403, said.encode())  # a store's 200 is a success, whatever it says
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "status", "status": 401},
+        {"kind": "status", "status": 422},
+        {"kind": "status", "status": 429, "error_code": "INSUFFICIENT_QUOTA"},
+        {"kind": "status", "status": 500},
+        {"kind": "status", "status": 502},
+        {"kind": "status", "status": 418, "body": "text"},
+        {"kind": "streamed_error"},
+        {"kind": "drop"},
+    ],
+    ids=lambda fault: str(fault.get("status", fault["kind"])),
+)
+def test_errors_hold_no_token(client, control, fit_once, regression, bearer, tmp_path, fault):
+    model = fit_once(regression)
+    if isinstance(fault.get("body"), str):
+        fault = {**fault, "body": f"who is {bearer}?"}
+    control.inject({"route": "/tabpfn/predict", "error": f"who is {bearer}?", **fault})
     with pytest.raises(TabPFNError) as caught:
-        everything(drive(api.url), source, tmp_path / "out")
-    assert_silent(text_of(caught.value) + log(), token, SIGNATURE, "unguessable")
+        client.predict(model, regression.score, str(tmp_path / "out"))
+    error = caught.value
+    for shown in chain(error):
+        assert bearer not in repr(shown) + str(shown) + repr(vars(shown))
+    assert bearer.encode() not in pickle.dumps(error)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), vars(again)) == (str(error), vars(error))
 
 
-def test_a_signed_address_that_cannot_be_reached(api, drive, source, tmp_path, token, no_waiting, log):
-    api.storage_url = "http://127.0.0.1:1"
-    with pytest.raises(TabPFNError) as caught:
-        everything(drive(api.url), source, tmp_path / "out")
-    assert_silent(text_of(caught.value) + log(), token, SIGNATURE, "unguessable")
+def chain(error):
+    """The error, and those that led to it, which a traceback would print."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-@pytest.mark.parametrize("host", ["http://127.0.0.1:port", "http://[::1", "gopher://host", "http://" + "a" * 300])
-def test_a_signed_address_that_is_none(api, drive, source, tmp_path, token, no_waiting, log, host):
-    api.storage_url = host
-    with pytest.raises(TabPFNError) as caught:
-        everything(drive(api.url), source, tmp_path / "out")
-    assert_silent(text_of(caught.value) + log(), token, SIGNATURE, "unguessable")
+def test_a_client_shows_no_token(connect, bearer):
+    client = connect(proxy=f"http://{KEY}:{SECRET}@127.0.0.1:9")
+    for shown in (repr(client), repr(client.settings), client.settings.model_dump_json(), str(client.settings)):
+        assert bearer not in shown
+        assert SECRET not in shown
 
 
-@pytest.mark.parametrize("where", ["upload", "prediction"])
-def test_an_unencrypted_storage_of_an_encrypted_api_is_refused(drive, monkeypatch, source, tmp_path, where, token):
-    """The API base is https here, so its answers are given without a network."""
-    from tabpfn_operators import _wire
-    from tabpfn_operators._messages import Response
+def test_records_hold_no_token_no_storage_key_and_no_option(
+    client, classification, bearer, everything_logged, write, capfd
+):
+    memory = fsspec.filesystem("memory")
+    for name, path in (("train", classification.train), ("score", classification.score)):
+        with open(path, "rb") as file:
+            memory.pipe_file(f"/{bearer[-8:]}/{name}.parquet", file.read())
+    base = f"keyed://{KEY}:{SECRET}@bucket/{bearer[-8:]}"
+    query = f"?sig={SIGNATURE}"
+    for name in ("train", "score"):
+        memory.mv(f"/{bearer[-8:]}/{name}.parquet", f"/bucket/{bearer[-8:]}/{name}.parquet")
+    seen = []
+    options = {"client_kwargs": {"secret": SIGNATURE}}
+    model = client.fit(
+        f"{base}/train.parquet{query}",
+        "outcome",
+        parameters=classification.parameters,
+        streamed=True,
+        storage_options=options,
+        progress=seen.append,
+    )
+    record = client.predict(
+        model,
+        f"{base}/score.parquet{query}",
+        f"{base}/out{query}",
+        storage_options=options,
+        destination_options=options,
+        progress=seen.append,
+    )
+    assert model.source.uris == (f"keyed://bucket/{bearer[-8:]}/train.parquet",)
+    assert record.uri == f"keyed://bucket/{bearer[-8:]}/out/predictions.parquet"
+    lineage = memory.cat_file(f"/bucket/{bearer[-8:]}/out/_lineage.json").decode()
+    assert PredictionSet.model_validate_json(lineage) == record
+    predictions = memory.cat_file(f"/bucket/{bearer[-8:]}/out/predictions.parquet")
+    out, err = capfd.readouterr()
+    for secret in (bearer, KEY, SECRET, SIGNATURE):
+        for text in (lineage, model.model_dump_json(), repr(model), everything_logged.text, repr(seen), out, err):
+            assert secret not in text
+        assert secret.encode() not in predictions
+        assert secret.encode() not in pickle.dumps((model, record))
 
-    api = Api("https://store.example")
-    sent = []
 
-    async def send(self, request):
-        sent.append(request.url)
-        if request.url.startswith("/"):
-            body = api.answers()[request.url]
-            insecure = {"upload": "/tabpfn/prepare_train_set_upload", "prediction": "/tabpfn/predict"}[where]
-            text = json.dumps(body)
-            text = text.replace("https://store", "http://store") if request.url == insecure else text
-            return Response(200, {}, text.encode())
-        return Response(200, {}, b"")
-
-    monkeypatch.setattr(_wire.SyncWire, "send", send)
-    monkeypatch.setattr(_wire.AsyncWire, "send", send)
-    kind = {"upload": InvalidInputError, "prediction": ApiError}[where]
-    with pytest.raises(kind, match="not https") as caught:
-        everything(drive("https://api.example"), source, tmp_path / "out")
-    assert [url for url in sent if url.startswith("http://")] == []
-    assert_silent(text_of(caught.value), token, SIGNATURE)
+@pytest.mark.parametrize("kind", ["source", "destination"])
+def test_errors_of_storage_hold_no_key(client, fit_once, regression, kind):
+    url = f"keyed://{KEY}:{SECRET}@bucket/nowhere/at/all?sig={SIGNATURE}"
+    model = fit_once(regression)
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/bucket/nowhere", b"a file where a folder should be")
+    call = (url, "memory://out") if kind == "source" else (regression.score, url)
+    with pytest.raises((InvalidInputError, DestinationError)) as caught:
+        client.predict(model, *call)
+    fs.rm("/bucket/nowhere")
+    shown = "".join(repr(error) + str(error) for error in chain(caught.value))
+    assert "keyed://bucket/nowhere/at/all" in shown
+    for secret in (KEY, SECRET, SIGNATURE):
+        assert secret not in shown
 
 
-def test_a_token_functions_failure_shows_no_earlier_token(loopback, drive, token):
-    def once():
-        tokens.append(token)
-        if len(tokens) > 1:
-            raise ServerError("the vault is closed")
-        return token
+def test_errors_of_settings_hold_no_secret(connect):
+    for arguments in (
+        {"base_url": f"https://{KEY}:{SECRET}@api.example.com"},
+        {"base_url": f"https://api.example.com/?key={SECRET}"},
+        {"proxy": {"url": SECRET}, "base_url": "https://api.example.com"},
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            connect(SECRET, **arguments)
+        for error in chain(caught.value):
+            assert SECRET not in str(error) + repr(error)
 
-    tokens = []
-    server = loopback(lambda seen: (200, {}))
-    driver = drive(server.url, token=once)
-    driver("check_token")
-    with pytest.raises(ServerError, match="vault") as caught:
-        driver("check_token")
-    assert token not in text_of(caught.value)
+
+def test_the_command_line_prints_no_token(cli, bearer, classification, control, tmp_path):
+    texts = []
+    fit = ("fit", classification.train, "--target", "outcome", "--task", "classification")
+    ran = cli(*fit, "--output", tmp_path / "model", "--json")
+    texts += [ran.out, ran.err, (tmp_path / "model" / "model.json").read_text()]
+    assert FittedModel.model_validate_json(ran.out)
+    ran = cli("predict", tmp_path / "model" / "model.json", classification.score, tmp_path / "out")
+    texts += [ran.out, ran.err, (tmp_path / "out" / "_lineage.json").read_text()]
+    control.inject({"kind": "status", "route": "/tabpfn/get_settings", "status": 401, "error": f"who is {bearer}?"})
+    ran = cli(*fit)
+    assert (ran.code, "who is ***?" in ran.err) == (3, True)
+    texts += [ran.out, ran.err]
+    assert not [text for text in texts if bearer in text]
+
+
+def test_the_token_cannot_be_an_option(cli):
+    ran = cli("fit", "x.parquet", "--target", "y", "--task", "regression", "--token", "canary")
+    assert ran.code == 2
+    assert "No such option" in ran.err
+
+
+def test_a_redirect_to_another_host_gets_no_token(client, control, emulator, journal):
+    other = emulator.replace("127.0.0.1", "localhost")
+    control.inject(
+        {"kind": "status", "route": "/protected/", "status": 307, "headers": {"Location": f"{other}/get_api_usage/"}}
+    )
+    with pytest.raises(TabPFNError):
+        client.check_token()
+    assert journal.routes() == ["/protected/"]
+    control.inject(
+        {"kind": "status", "route": "/protected/", "status": 307, "headers": {"Location": "/protected/?a=b"}}
+    )
+    client.check_token()
+    assert [row["status"] for row in journal.rows("/protected/")] == [307, 307, 200]
+
+
+def test_the_emulator_itself_keeps_no_token(client, fit_once, classification, bearer, emulator, emulator_folder):
+    fit_once(classification)
+    with urllib.request.urlopen(f"{emulator}/_emulator/journal") as answer:
+        rows = json.load(answer)
+    assert account_of(bearer) in {row["account"] for row in rows}
+    assert bearer not in json.dumps(rows)
+    assert bearer not in (emulator_folder / "journal.jsonl").read_text()

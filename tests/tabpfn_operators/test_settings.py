@@ -148,6 +148,6 @@ def test_a_secret_in_no_settings_error_of_a_pickle():
 
 
 def test_a_missing_ca_bundle_is_named_at_the_first_call():
-    with Client(SECRET, base_url="https://127.0.0.1:9", verify="/nowhere/ca.pem") as client:
-        with pytest.raises(ConfigurationError, match=r"/nowhere/ca\.pem"):
-            client.check_token()
+    client = Client(SECRET, base_url="https://127.0.0.1:9", verify="/nowhere/ca.pem")
+    with pytest.raises(ConfigurationError, match=r"/nowhere/ca\.pem"):
+        client.check_token()
