@@ -21,6 +21,7 @@ REPORTS = ROOT / ".nox" / "reports"
 DEMOS = [(engine, task) for engine in ("airflow", "prefect", "dagster") for task in ("classification", "regression")]
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 5.0
+INTERRUPT_SECONDS = 60.0
 
 
 class Count(NamedTuple):
@@ -77,9 +78,14 @@ def left_behind() -> list[Count]:
 def run(nox: str, name: str, *arguments: str) -> list[Count]:
     """Run nox once and count what its sessions did."""
     report = REPORTS / f"{name}.json"
-    status = subprocess.run(
-        [nox, "--report", str(report), *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, check=False
-    ).returncode
+    with subprocess.Popen([nox, "--report", str(report), *arguments], cwd=ROOT, stdin=subprocess.DEVNULL) as process:
+        try:
+            status = process.wait()
+        except InterruptedError:
+            # Asked like this, nox interrupts its session, which lets tests end what they started.
+            process.send_signal(signal.SIGINT)
+            process.wait(INTERRUPT_SECONDS)
+            raise
     try:
         sessions = json.loads(report.read_text(encoding="utf-8"))["sessions"]
     except (OSError, ValueError, KeyError):

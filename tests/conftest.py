@@ -82,9 +82,12 @@ def control(emulator):
 class Journal:
     """The emulator's journal from the start of this test on."""
 
-    def __init__(self, control):
+    def __init__(self, control, position):
         self._control = control
-        self._before = len(control.journal())
+        # The emulator serves the whole session: only what is new is asked for.
+        for row in control.journal(after=position["seq"]):
+            position["seq"] = row["seq"]
+        self._before = position["seq"]
 
     def rows(self, route=None, method=None):
         rows = self._control.journal(route=route, after=self._before)
@@ -100,10 +103,16 @@ class Journal:
         return self.rows("/storage", "PUT")
 
 
+@pytest.fixture(scope="session")
+def journal_position():
+    """The last row of the emulator's journal that a test has seen."""
+    return {"seq": 0}
+
+
 @pytest.fixture
-def journal(control):
+def journal(control, journal_position):
     """What has reached the emulator since the test began."""
-    return Journal(control)
+    return Journal(control, journal_position)
 
 
 @pytest.fixture

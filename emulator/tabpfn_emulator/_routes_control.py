@@ -15,8 +15,9 @@ _CHANGES: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
 
 
 async def journal(request: Request) -> Response:
-    """Return all rows of the journal, oldest first."""
-    return JSONResponse(emulator_of(request).journal.rows)
+    """Return the rows of the journal, oldest first; `?after=N` leaves out the first N."""
+    after = request.query_params.get("after", "")
+    return JSONResponse(emulator_of(request).journal.rows[int(after) if after.isdecimal() else 0 :])
 
 
 async def fits(request: Request) -> Response:

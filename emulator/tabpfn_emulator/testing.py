@@ -135,10 +135,8 @@ class EmulatorControl:
         """
         return [
             row
-            for row in self._rows("/_emulator/journal")
-            if row["seq"] > after
-            and (route is None or row["route"] == route)
-            and (account is None or row["account"] == account)
+            for row in self._rows(f"/_emulator/journal?after={after}")
+            if (route is None or row["route"] == route) and (account is None or row["account"] == account)
         ]
 
     def fits(self, *, account: str | None = None) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from tabpfn_operators._group import ThreadGroup, pause
 from tabpfn_operators._messages import Body, Request, Response
 from tabpfn_operators._run import Flow, NoAnswerError, run
 from tabpfn_operators.errors import ConfigurationError, SourceChangedError
-from tabpfn_operators.settings import Settings
+from tabpfn_operators.settings import Settings, is_loopback
 
 T = TypeVar("T")
 
@@ -75,6 +75,8 @@ class _Connections:
             "verify": self._tls,
             "proxy": settings.proxy.get_secret_value() if settings.proxy else None,
             "follow_redirects": False,
+            # A proxy of the environment is for other hosts; an emulator on this machine is not behind it.
+            "trust_env": not is_loopback(settings.base_url),
             "headers": {"user-agent": user_agent(settings), "accept": "application/json"},
             "limits": httpx.Limits(keepalive_expiry=KEEPALIVE_SECONDS),
         }

@@ -205,12 +205,20 @@ class FitFailedError(TabPFNError):
 
     Args:
         message: What the server said.
-        fitted_train_set_id: The failed fit.
+        fitted_train_set_id: The failed fit; None where a streamed fit failed before the server named it.
         code: The server's error code.
     """
 
-    def __init__(self, message: str, *, fitted_train_set_id: str, code: str | None = None) -> None:
-        super().__init__(message, code=code)
+    def __init__(
+        self,
+        message: str,
+        *,
+        fitted_train_set_id: str | None,
+        status: int | None = None,
+        code: str | None = None,
+        trace_id: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, trace_id=trace_id)
         self.fitted_train_set_id = fitted_train_set_id
 
 

@@ -17,9 +17,11 @@ from tabpfn_operators.errors import (
     ApiError,
     AsyncFitUnsupportedError,
     ConfigurationError,
+    FitFailedError,
     FittedModelNotFoundError,
     NotFoundError,
     OutcomeUnknownError,
+    ServerError,
     TabPFNError,
 )
 from tabpfn_operators.jobs import FitLook
@@ -88,7 +90,17 @@ async def fit_train_set(
         raise ConfigurationError(f"wire=flat cannot carry {', '.join(lacks)}; use wire=nested or leave it out.")
     request = messages.fit(train_set.train_set_upload_id, parameters, wire=session.settings.wire)
     answer = await _create(session, request, parameters, on_unknown)
-    status = messages.read_fit_status(answer, request.label)
+    try:
+        status = messages.read_fit_status(answer, request.label)
+    except ServerError as error:
+        # Terminal, unlike other failures of the server: the fit failed, and an engine's retry would be a new one.
+        raise FitFailedError(
+            f"{error.message} Correct the data or the parameters, then fit again.",
+            fitted_train_set_id=None,
+            status=error.status,
+            code=error.code,
+            trace_id=error.trace_id,
+        ) from None
     model = _record(train_set, status.fitted_train_set_id, parameters, name, run)
     if status.status == "completed":
         return jobs.completed(model, status)

@@ -79,9 +79,7 @@ def filesystem(url: str, options: StorageOptions | None) -> tuple[Any, str]:
     try:
         fs, path = url_to_fs(url, **extra, **(options or {}))
     except ImportError as error:
-        raise ConfigurationError(
-            f'{public_url(url)}: {error.name or "a package"} is not installed; pip install "tabpfn-providers[storage]".'
-        ) from None
+        raise ConfigurationError(f'{public_url(url)}: {error}; pip install "tabpfn-providers[storage]".') from None
     except ValueError as error:
         if "rotocol" in str(error):
             raise ConfigurationError(f"{public_url(url)}: unknown storage protocol; use an fsspec URL.") from None

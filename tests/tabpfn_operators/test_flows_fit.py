@@ -17,7 +17,6 @@ from tabpfn_operators.errors import (
     QuotaExceededError,
     RateLimitedError,
     RequestRejectedError,
-    ServerError,
     UploadError,
 )
 
@@ -161,9 +160,10 @@ def test_a_fit_without_a_status_is_completed(fit_once, control, classification, 
 def test_a_fit_that_fails_while_streaming_fails_inside_a_200(fit_once, control, classification, journal):
     control.configure(fit_seconds=0.2, keepalive_after_secs=0.01)
     control.inject({"kind": "fail_fit", "route": FIT, "error": "the target is constant", "error_code": "USER_ERROR"})
-    with pytest.raises(ServerError, match="the target is constant") as caught:
+    with pytest.raises(FitFailedError, match="the target is constant") as caught:
         fit_once(classification)
     assert (caught.value.status, caught.value.code) == (200, "USER_ERROR")
+    assert caught.value.terminal
     assert journal.posts(FIT) == 1
 
 

@@ -18,6 +18,7 @@ from tabpfn_operators.errors import (
     AuthenticationError,
     ConfigurationError,
     ConnectionFailedError,
+    FitFailedError,
     OutcomeUnknownError,
     QuotaExceededError,
     RateLimitedError,
@@ -137,7 +138,7 @@ def test_keepalive_whitespace_before_a_long_fits_answer(loopback, drive, train_s
 
 def test_a_failure_after_keepalive_whitespace(loopback, drive, train_set):
     body = b"   " + json.dumps({"_streamed_error": True, "message": "worker lost"}).encode()
-    with pytest.raises(ServerError, match="worker lost"):
+    with pytest.raises(FitFailedError, match="worker lost"):
         fit(drive(loopback(lambda seen: (200, body)).url), train_set)
 
 

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from tabpfn_operators.errors import (
     AccessDeniedError,
@@ -117,10 +116,8 @@ def show_json(data: Any) -> None:
 
 
 def show_facts(title: str, facts: Mapping[str, object]) -> None:
-    """Print facts as a two-column table."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    """Print facts as two columns; long values are not broken, so that a path can be copied."""
+    width = max(map(len, facts))
+    stdout.print(f"[bold]{escape(title)}[/]", highlight=False)
     for name, value in facts.items():
-        table.add_row(name, escape(str(value)))
-    stdout.print(table)
+        stdout.print(f"  {name:<{width}}  {escape(str(value))}", highlight=False, soft_wrap=True)

@@ -99,8 +99,7 @@ class TabPFNFitTrigger(BaseTrigger):
                 error=f"{type(error).__name__}: {error}",
                 terminal=error.terminal,
             )
-        # Airflow 3.3.2 leaves it without annotations.
-        yield TriggerEvent(event.model_dump(mode="json"))  # type: ignore[no-untyped-call]
+        yield TriggerEvent(event.model_dump(mode="json"))  # type: ignore[no-untyped-call]  # so in Airflow 3.3.2
 
     async def on_kill(self) -> None:
         """Say what becomes of the fit when a user ends or clears the task; the API has no way to cancel it."""
