@@ -5,6 +5,7 @@ HTTP/1.1, because HTTP/2 pings broke long fits behind the vendor's load balancer
 
 import contextlib
 import contextvars
+import functools
 import logging
 import os
 import ssl
@@ -62,17 +63,14 @@ class _Connections:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._tls: ssl.SSLContext | None = None
         self._pid: int | None = None
 
     def options(self) -> dict[str, Any]:
         settings = self.settings
         for name in ("httpx", "httpcore.http11"):
             logging.getLogger(name).addFilter(_FILTER)  # adding it twice is a no-op
-        if self._tls is None:
-            self._tls = _tls_context(settings.verify)
         return {
-            "verify": self._tls,
+            "verify": _tls_context(settings.verify),
             "proxy": settings.proxy.get_secret_value() if settings.proxy else None,
             "follow_redirects": False,
             # A proxy of the environment is for other hosts; an emulator on this machine is not behind it.
@@ -102,7 +100,9 @@ class _Connections:
         return {"method": request.method, "url": url, "headers": headers, "json": request.json, "timeout": timeout}
 
 
+@functools.lru_cache(maxsize=8)
 def _tls_context(verify: bool | str) -> ssl.SSLContext:
+    """Make the context once in a process: it costs more than a call does, and a triggerer opens many clients."""
     if isinstance(verify, str):
         try:
             return ssl.create_default_context(cafile=verify)

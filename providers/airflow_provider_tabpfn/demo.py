@@ -2,10 +2,14 @@
 
 import json
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tabpfn_operators.demo import DemoWorkspace
+
+if find_spec("airflow") is None:  # imported nowhere below, so nobody would notice before the demo has started
+    raise ModuleNotFoundError("No module named 'airflow'", name="airflow")
 
 DAG_ID = "retrain_and_score"
 # Both commands in one process: most of what either takes is Airflow's import.

@@ -2,7 +2,6 @@
 
 import tempfile
 from contextlib import ExitStack
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,8 +25,6 @@ def demo(
     """Retrain and score on real data in an engine, against the local emulator: no account, no network."""
     from tabpfn_operators import demo as demos
 
-    if find_spec(engine) is None:  # our own package imports without its engine
-        raise missing_extra(engine, ImportError(name=engine))
     runner = part("demo", engine)
     running_emulator = part("demo", "emulator")
     with ExitStack() as stack:
