@@ -7,7 +7,7 @@ from pydantic import Field
 from tabpfn_assets._record import Record, UtcTime
 from tabpfn_assets._redact import redact_label, redact_name
 from tabpfn_assets.evaluation import Evaluation
-from tabpfn_assets.names import Name, Task
+from tabpfn_assets.names import Name, PublicUrl, Task
 from tabpfn_assets.parameters import FitParameters
 from tabpfn_assets.run import EngineRun
 from tabpfn_assets.sets import ClassLabel, Feature, SourceRef
@@ -35,6 +35,8 @@ class FittedModel(Record):
         timings: Seconds by stage, as the server reported them.
         estimated_cost: Estimated tokens of the fit; None where nobody asked.
         evaluation: How good it was on a holdout.
+        api_url: The API that holds it: base URL without secrets.
+        account: The label of the account that holds it, where one was given.
         run: The engine run that made it.
         packages: Versions of the packages that took part.
         parent_id: The fitted id it was compared with (its champion).
@@ -56,6 +58,8 @@ class FittedModel(Record):
     timings: FitTimings = {}
     estimated_cost: int | None = None
     evaluation: Evaluation | None = None
+    api_url: PublicUrl | None = None
+    account: str | None = None
     run: EngineRun | None = None
     packages: dict[str, str] = {}
     parent_id: str | None = None

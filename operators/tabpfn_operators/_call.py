@@ -60,7 +60,7 @@ async def call(session: Session, request: Request, *, accept: tuple[int, ...] = 
         response, failure = await _send(session, request)
         if response is None:
             outcome = Outcome(unsent=failure.unsent, billed=request.billed)
-            error = _unanswered(request, failure)
+            error = _unanswered(session.settings, request, failure)
         else:
             if response.status < 300 or response.status in accept:
                 return response
@@ -75,7 +75,8 @@ async def call(session: Session, request: Request, *, accept: tuple[int, ...] = 
         wait = session.policy.wait(attempt, outcome, elapsed=elapsed, jitter=session.jitter())
         if wait is None:
             raise error
-        log.warning("%s (attempt %d); trying again in %.1f s", error, attempt, wait)
+        reason = error.message.partition(". ")[0]  # the remedy is for whoever sees it fail for good
+        log.warning("%s; attempt %d failed, the next is in %.1f s.", reason, attempt, wait)
         attempt += 0 if outcome.rate_limited else 1
         await session.wire.sleep(wait)
 
@@ -96,12 +97,13 @@ def _refused(request: Request, response: Response) -> TabPFNError:
     return choose_error(response, request.label)
 
 
-def _unanswered(request: Request, failure: NoAnswerError) -> TabPFNError:
+def _unanswered(settings: Settings, request: Request, failure: NoAnswerError) -> TabPFNError:
     if request.billed and not failure.unsent:
         return _unknown(request, f"the connection was lost ({failure.reason})")
     kind = ConnectionFailedError if request.bearer else UploadError
     remedy = "Check base_url, proxy and network, then run again." if failure.unsent else "Run again."
-    return kind(f"{request.label}: no answer ({failure.reason}). {remedy}")
+    where = f" from {settings.base_url}" if request.bearer else ""
+    return kind(f"{request.label}: no answer{where} ({failure.reason}). {remedy}")
 
 
 def _unknown(request: Request, reason: str) -> OutcomeUnknownError:

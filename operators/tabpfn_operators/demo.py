@@ -20,7 +20,9 @@ _TOKEN = "demo-token"  # noqa: S105 - the emulator takes any; it opens an accoun
 
 
 class DemoFailedError(TabPFNError):
-    """The engine's example did not run to its end. Terminal: read the log that is named."""
+    """The engine's example did not run to its end. Not terminal: read the log that is named."""
+
+    terminal = False
 
 
 @dataclass(frozen=True)

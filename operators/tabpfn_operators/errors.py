@@ -28,7 +28,10 @@ Every error pickles, holds only plain data, and never a token, a header or a sig
 the same call cannot help, so that engines do not retry it.
 """
 
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from tabpfn_assets import FittedModel
 
 
 class TabPFNError(Exception):
@@ -230,8 +233,12 @@ class FitTimeoutError(TabPFNError):
     Args:
         message: How long was waited.
         fitted_train_set_id: The fit that is still running.
+
+    Attributes:
+        model: The pending record, which `wait_for_fit` takes; None where the caller has it.
     """
 
     def __init__(self, message: str, *, fitted_train_set_id: str) -> None:
         super().__init__(message)
         self.fitted_train_set_id = fitted_train_set_id
+        self.model: FittedModel | None = None

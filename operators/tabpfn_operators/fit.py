@@ -19,6 +19,7 @@ from tabpfn_operators.errors import (
     ConfigurationError,
     FitFailedError,
     FittedModelNotFoundError,
+    FitTimeoutError,
     NotFoundError,
     OutcomeUnknownError,
     ServerError,
@@ -44,7 +45,7 @@ async def submit_fit_job(
     on_unknown: OnUnknown,
 ) -> FittedModel:
     """Create a fit job; the record is pending."""
-    _check_arguments(name=name)
+    check_arguments(name=name)
     _check_task(train_set, parameters)
     request = messages.submit_fit_job(train_set.train_set_upload_id, parameters)
     try:
@@ -60,7 +61,7 @@ async def submit_fit_job(
             ) from None
         raise
     data = messages.read_object(answer, request.label, "fitted_train_set_id")
-    return _record(train_set, str(data["fitted_train_set_id"]), parameters, name, run)
+    return _record(session, train_set, str(data["fitted_train_set_id"]), parameters, name, run)
 
 
 async def _has_route(session: Session, request: Request) -> bool:
@@ -83,7 +84,7 @@ async def fit_train_set(
     progress: ProgressCallback,
 ) -> FittedModel:
     """Fit in one long streamed POST; where the server says it is not done yet, wait for it."""
-    _check_arguments(name=name)
+    check_arguments(name=name)
     _check_task(train_set, parameters)
     lacks = messages.flat_form_lacks(parameters) if session.settings.wire == "flat" else ()
     if lacks:
@@ -101,7 +102,7 @@ async def fit_train_set(
             code=error.code,
             trace_id=error.trace_id,
         ) from None
-    model = _record(train_set, status.fitted_train_set_id, parameters, name, run)
+    model = _record(session, train_set, status.fitted_train_set_id, parameters, name, run)
     if status.status == "completed":
         return jobs.completed(model, status)
     return await wait_for_fit(session, model, timeout=None, progress=progress)
@@ -111,14 +112,18 @@ async def _create(session: Session, request: Request, parameters: FitParameters,
     """Send what creates a fit; send it once more where nobody can know but it is free (design.md, promise 2)."""
     try:
         return await call(session, request)
-    except OutcomeUnknownError as error:
+    except OutcomeUnknownError:
         if on_unknown == "raise" or (on_unknown == "auto" and parameters.billed):
             raise
-        log.warning("%s Sending it once more (on_unknown=%s); one fit may stay unused.", error, on_unknown)
+        log.warning(
+            "%s: the answer was lost; sending it once more (on_unknown=%s). One fit may stay unused.",
+            request.label,
+            on_unknown,
+        )
     return await call(session, request)
 
 
-def _check_arguments(*, name: str | None = None, timeout: float | None = None) -> None:
+def check_arguments(*, name: str | None = None, timeout: float | None = None) -> None:
     """Refuse what would otherwise fail once the fit is made, and lose its id with it."""
     if name is not None and not re.fullmatch(NAME_PATTERN, name):
         raise ConfigurationError(
@@ -128,7 +133,13 @@ def _check_arguments(*, name: str | None = None, timeout: float | None = None) -
         raise ConfigurationError(f"timeout {timeout} is not usable; pass seconds, 0 or more.")
 
 
+def _check_parameters(parameters: object) -> None:
+    if not isinstance(parameters, FitParameters):
+        raise ConfigurationError("parameters must be FitParameters, for instance FitParameters(task='classification').")
+
+
 def _check_task(train_set: TrainSet, parameters: FitParameters) -> None:
+    _check_parameters(parameters)
     if train_set.task != parameters.task:
         raise ConfigurationError(
             f"The train set was checked for {train_set.task}, the parameters say {parameters.task}; use one of them."
@@ -136,7 +147,12 @@ def _check_task(train_set: TrainSet, parameters: FitParameters) -> None:
 
 
 def _record(
-    train_set: TrainSet, fitted_id: str, parameters: FitParameters, name: str | None, run: EngineRun | None
+    session: Session,
+    train_set: TrainSet,
+    fitted_id: str,
+    parameters: FitParameters,
+    name: str | None,
+    run: EngineRun | None,
 ) -> FittedModel:
     log.info("Fit %s submitted.", fitted_id)  # whoever is killed now finds the id in the log
     return FittedModel(
@@ -150,6 +166,8 @@ def _record(
         rows=train_set.rows,
         source=train_set.source,
         parameters=parameters,
+        api_url=session.settings.base_url,
+        account=session.settings.account,
         run=run,
         packages=package_versions(),
         created_at=datetime.now(UTC),
@@ -178,7 +196,7 @@ async def wait_for_fit(
     """Look until the fit is completed, has failed, or the deadline passes."""
     if model.status == "completed":
         return model
-    _check_arguments(timeout=timeout)
+    check_arguments(timeout=timeout)
     if timeout is None:
         timeout = (await get_settings(session)).async_settings.poll_timeout_secs
     started = time.time()
@@ -186,7 +204,11 @@ async def wait_for_fit(
     await session.wire.sleep(jobs.FIRST_LOOK_SECONDS)
     shown = ""
     while True:
-        look = await look_at_fit(session, job)
+        try:
+            look = await look_at_fit(session, job)
+        except FitTimeoutError as error:
+            error.model = model
+            raise
         if look.status.status != shown:
             shown = look.status.status
             log.info("Fit %s is %s.", model.fitted_train_set_id, shown)
@@ -228,7 +250,8 @@ async def fit(
     progress: ProgressCallback,
 ) -> FittedModel:
     """Upload, submit and wait."""
-    _check_arguments(name=name, timeout=timeout)
+    _check_parameters(parameters)
+    check_arguments(name=name, timeout=timeout)
     train_set = await upload_train_set(
         session,
         source,

@@ -77,7 +77,7 @@ def next_look(job: JobRecord, status: FitStatus, *, now: float, jitter: float) -
         waited = now - (job.submitted_at or now)
         raise FitTimeoutError(
             f"The fit {fitted_id} is still {status.status} after {waited:,.0f} s. It goes on at the server; wait again "
-            "for this id with a longer timeout.",
+            "for its record with a longer timeout.",
             fitted_train_set_id=fitted_id,
         )
     hint = DEFAULT_HINT_SECONDS if status.retry_in_secs is None else status.retry_in_secs

@@ -183,7 +183,7 @@ class TargetProfile:
     """What a pass over the target column found.
 
     Args:
-        nulls: Rows without a target (null or NaN).
+        nulls: Rows without a target (null, NaN or infinite).
         classes: Sorted labels; None for regression.
         more_classes: Whether there are more than were collected.
     """
@@ -233,9 +233,12 @@ def profile_target(source: ParquetSource, target: str, task: Task) -> TargetProf
         values = batch.column(0)
         if pat.is_dictionary(values.type):
             values = values.dictionary_decode()
-        nulls += pc.sum(pc.is_null(values, nan_is_null=True)).as_py() or 0
+        missing = pc.is_null(values, nan_is_null=True)
+        if pat.is_floating(values.type):
+            missing = pc.or_(missing, pc.fill_null(pc.is_inf(values), False))
+        nulls += pc.sum(missing).as_py() or 0
         if task == "classification" and len(labels) <= MAX_COLLECTED_CLASSES:
-            found = pc.unique(values.filter(pc.invert(pc.is_null(values, nan_is_null=True))))
+            found = pc.unique(values.filter(pc.invert(missing)))
             labels.update(found.slice(0, MAX_COLLECTED_CLASSES + 1).to_pylist())
     if task == "regression":
         return TargetProfile(nulls, None)

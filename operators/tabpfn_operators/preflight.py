@@ -111,6 +111,8 @@ def select_features(
     Returns:
         The columns in order, and texts for what is wrong.
     """
+    if isinstance(features, str) or isinstance(exclude, str):
+        return (), ["features and exclude are lists of column names, not one text"]
     known = set(names)
     problems = [] if target in known else [f"target {target!r} is not among the columns ({_some(names)})"]
     missing = [name for name in dict.fromkeys((*(features or ()), *exclude)) if name not in known]
@@ -150,7 +152,9 @@ def target_problems(
     """
     problems = []
     if nulls:
-        problems.append(f"target {target!r} is missing in {nulls:,} of {rows:,} rows; drop or fill those rows")
+        problems.append(
+            f"target {target!r} is missing or not finite in {nulls:,} of {rows:,} rows; drop or fill those rows"
+        )
     if rows < MIN_TRAIN_ROWS:
         problems.append(f"{rows} row is too few to train on; at least {MIN_TRAIN_ROWS} are needed")
     if task == "classification" and classes is not None and classes < 2 and nulls < rows:
@@ -182,14 +186,14 @@ def schema_problems(model: FittedModel, found: Sequence[Feature]) -> list[str]:
 
 
 def kind_of(dtype: str) -> str:
-    """Reduce an Arrow type's text to what the model sees: number, text, boolean or time."""
+    """Reduce an Arrow type's text to what the model sees: number, text, boolean, time or time with a zone."""
     text = dtype.lower()
     if text.startswith("dictionary<values="):
-        text = text.removeprefix("dictionary<values=").partition(",")[0]
+        text = text.removeprefix("dictionary<values=").rpartition(", indices=")[0]
     if text.startswith(("int", "uint", "float", "double", "half", "decimal")):
         return "number"
     if text.startswith(("string", "large_string", "utf8", "large_utf8")):
         return "text"
     if text.startswith(("timestamp", "date")):
-        return "time"
+        return "time with a zone" if "tz=" in text else "time"
     return text

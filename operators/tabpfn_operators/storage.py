@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,7 @@ class StoredObject:
             raise SourceChangedError(f"{self.url} changed while it was read; run again when nobody writes to it.")
 
 
-def filesystem(url: str, options: StorageOptions | None) -> tuple[Any, str]:
+def filesystem(url: str | os.PathLike[str], options: StorageOptions | None) -> tuple[Any, str]:
     """Open the filesystem of a URL, without a listings cache: identity never comes from a cache.
 
     Args:
@@ -73,6 +74,11 @@ def filesystem(url: str, options: StorageOptions | None) -> tuple[Any, str]:
     """
     from fsspec.core import url_to_fs
 
+    if not isinstance(url, str | os.PathLike):
+        raise ConfigurationError(
+            f"Pass a path or an fsspec URL, not {type(url).__name__}; write tables as Parquet first."
+        )
+    url = str(os.fspath(url))
     if not url or url.isspace():
         raise ConfigurationError("The storage URL is empty; pass a path or an fsspec URL.")
     extra = {} if "::" in url else {"use_listings_cache": False}
@@ -94,7 +100,7 @@ def _recorded_url(url: str, path: str) -> str:
     return public_url(url) if "://" in url else path
 
 
-def look_up(url: str, options: StorageOptions | None) -> StoredObject:
+def look_up(url: str | os.PathLike[str], options: StorageOptions | None) -> StoredObject:
     """Find one object.
 
     Args:
@@ -108,10 +114,10 @@ def look_up(url: str, options: StorageOptions | None) -> StoredObject:
         InvalidInputError: It is missing, a folder, or may not be read; the message says which.
     """
     fs, path = filesystem(url, options)
-    shown = _recorded_url(url, path)
+    shown = _recorded_url(str(url), path)
     info = _info(fs, path, shown)
     if info.get("type") == "directory":
-        raise InvalidInputError(f"{shown} is a folder; name one Parquet file.")
+        raise InvalidInputError(f"{shown} is a folder; name one file in it.")
     size = info.get("size")
     if not isinstance(size, int):
         raise InvalidInputError(f"{shown}: the storage does not tell its size; copy it to storage that does.")
@@ -225,6 +231,20 @@ class Folder:
         with self._refusals(), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(f"{self.path}/{name}")
 
+    def discard(self, name: str) -> None:
+        """Remove a file, and the folder too where it is a local one and now empty.
+
+        Args:
+            name: File name in the folder.
+
+        Raises:
+            DestinationError: The storage refused; correct the destination and run again.
+        """
+        self.remove(name)
+        if "file" in self.fs.protocol:  # elsewhere a folder is a name, or a bucket
+            with contextlib.suppress(OSError):
+                self.fs.rmdir(self.path)
+
     @contextlib.contextmanager
     def replacing(self, name: str) -> Iterator[Any]:
         """Write a file under a temporary name and move it into place only when the block succeeds.
@@ -258,7 +278,7 @@ class Folder:
             raise _trouble(self.url, error, "written to", DestinationError) from None
 
 
-def folder(url: str, options: StorageOptions | None) -> Folder:
+def folder(url: str | os.PathLike[str], options: StorageOptions | None) -> Folder:
     """Open a destination folder; nothing is created yet.
 
     Args:
@@ -269,7 +289,7 @@ def folder(url: str, options: StorageOptions | None) -> Folder:
         ConfigurationError: The URL cannot be opened; the message names what is missing.
     """
     fs, path = filesystem(url, options)
-    return Folder(fs, path.rstrip("/"), _recorded_url(url, path).rstrip("/"))
+    return Folder(fs, path.rstrip("/"), _recorded_url(str(url), path).rstrip("/"))
 
 
 def read_text(url: str, options: StorageOptions | None) -> str:

@@ -1,6 +1,6 @@
 """The block that holds how to reach TabPFN."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from prefect.blocks.abstract import CredentialsBlock
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
@@ -102,18 +102,7 @@ class TabPFNCredentials(CredentialsBlock):
         """
         from tabpfn_operators import Client
 
-        return Client(
-            self._token(),
-            base_url=self.base_url,
-            account=self.account,
-            wire=self.wire,
-            connect_timeout=self.connect_timeout,
-            read_timeout=self.read_timeout,
-            proxy=self._proxy(),
-            verify=self.verify,
-            allow_http=self.allow_http,
-            user_agent=_user_agent(),
-        )
+        return Client(**self._options())
 
     def get_async_client(self) -> "AsyncClient":
         """Return an asynchronous client; nothing is opened before its first call, and `async with` closes it.
@@ -127,24 +116,21 @@ class TabPFNCredentials(CredentialsBlock):
         """
         from tabpfn_operators import AsyncClient
 
-        return AsyncClient(
-            self._token(),
-            base_url=self.base_url,
-            account=self.account,
-            wire=self.wire,
-            connect_timeout=self.connect_timeout,
-            read_timeout=self.read_timeout,
-            proxy=self._proxy(),
-            verify=self.verify,
-            allow_http=self.allow_http,
-            user_agent=_user_agent(),
-        )
+        return AsyncClient(**self._options())
 
-    def _token(self) -> str | None:
-        return self.token.get_secret_value() if self.token else None
-
-    def _proxy(self) -> str | None:
-        return self.proxy.get_secret_value() if self.proxy else None
+    def _options(self) -> dict[str, Any]:
+        return {
+            "token": self.token.get_secret_value() if self.token else None,
+            "base_url": self.base_url,
+            "account": self.account,
+            "wire": self.wire,
+            "connect_timeout": self.connect_timeout,
+            "read_timeout": self.read_timeout,
+            "proxy": self.proxy.get_secret_value() if self.proxy else None,
+            "verify": self.verify,
+            "allow_http": self.allow_http,
+            "user_agent": _user_agent(),
+        }
 
 
 def _user_agent() -> str:

@@ -53,7 +53,7 @@ def test_a_missing_file(refused, tmp_path):
 
 
 def test_a_folder(refused, tmp_path):
-    assert str(refused(str(tmp_path))) == f"{tmp_path} is a folder; name one Parquet file."
+    assert str(refused(str(tmp_path))) == f"{tmp_path} is a folder; name one file in it."
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,8 @@ def test_a_target_that_is_not_there(refused, write):
 def test_nulls_in_the_target(refused, write, task, y):
     source = write({"x": [1, 2, 3, 4], "y": y})
     assert (
-        str(refused(source, task=task)) == f"{source}: target 'y' is missing in 2 of 4 rows; drop or fill those rows."
+        str(refused(source, task=task))
+        == f"{source}: target 'y' is missing or not finite in 2 of 4 rows; drop or fill those rows."
     )
 
 

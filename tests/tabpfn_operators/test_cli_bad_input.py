@@ -74,7 +74,7 @@ def test_a_target_that_is_not_there(refused, write):
 
 def test_nulls_in_the_target(refused, write):
     error = refused(write(two_rows(y=["n", None])))
-    assert "target 'y' is missing in 1 of 2 rows; drop or fill those rows" in error
+    assert "target 'y' is missing or not finite in 1 of 2 rows; drop or fill those rows" in error
 
 
 def test_column_names_that_are_there_twice(refused, write):
@@ -182,7 +182,7 @@ def test_something_else_answers(refused, write, control):
 def test_a_fit_that_fails(cli, classification, control, tmp_path):
     control.inject({"kind": "fail_fit", "error": "the worker lost its GPU", "error_code": "WORKER_LOST"})
     options = ("--target", "outcome", "--task", "classification", "--output", tmp_path / "model")
-    error = error_of(cli("fit", classification.train, *options), 1)
+    error = error_of(cli("fit", classification.train, *options), 2)
     assert "failed: the worker lost its GPU" in error
     assert not (tmp_path / "model").exists()
 
@@ -198,7 +198,7 @@ def test_a_fit_that_goes_on_after_the_deadline(cli, classification, control):
 
 def test_a_server_without_jobs(cli, classification, control, journal):
     control.configure(async_fit=False)
-    error = error_of(cli("fit", classification.train, "--target", "outcome", "--task", "classification"), 1)
+    error = error_of(cli("fit", classification.train, "--target", "outcome", "--task", "classification"), 2)
     assert "streamed" in error
     assert journal.posts("/tabpfn/fit") == 0
 
@@ -272,6 +272,6 @@ def test_a_lost_answer_of_a_billed_call(cli, record, regression, control, journa
 
 def test_a_model_that_is_gone(cli, record, regression, monkeypatch, tmp_path):
     monkeypatch.setenv("TABPFN_TOKEN", "somebody-else")
-    error = error_of(cli("predict", record, regression.score, tmp_path / "out"), 1)
+    error = error_of(cli("predict", record, regression.score, tmp_path / "out"), 2)
     assert "Fit again" in error
     assert not (tmp_path / "out").exists()

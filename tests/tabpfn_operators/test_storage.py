@@ -191,7 +191,7 @@ def test_an_object_is_found(base):
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("missing.parquet", "does not exist; check the path"), ("", "is a folder; name one Parquet file")],
+    [("missing.parquet", "does not exist; check the path"), ("", "is a folder; name one file")],
 )
 def test_an_object_that_is_none(base, name, words):
     write(f"{base}/a.parquet")

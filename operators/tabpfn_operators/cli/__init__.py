@@ -5,7 +5,9 @@ A name with a dot belongs to the command before the dot and is none itself: `dem
 Airflow.
 """
 
+import signal
 import sys
+from types import FrameType
 
 import typer
 
@@ -18,9 +20,9 @@ _HELP = """Run TabPFN, Prior Labs' hosted model for tables, on Parquet files.
 
 The API key comes from TABPFN_TOKEN (or PRIORLABS_API_KEY), never from the command line, where other users could see it.
 
-Exit codes: 0 done. 1 failed; running again may help. 2 wrong input, setting or usage; nothing was billed.
-3 the account: token, access or quota. 4 look before you repeat: a fit is still running, or nobody knows whether a
-billed call was carried out.
+Exit codes: 0 done. 1 failed; running again may help. 2 running again cannot help: wrong input, setting or usage, or a
+failed fit. 3 the account: token, access or quota. 4 look before you repeat: a fit is still running, or nobody knows
+whether a billed call was carried out, or its output could not be written. 130 and 143: interrupted.
 """
 
 
@@ -50,8 +52,14 @@ def build_app() -> typer.Typer:
     return app
 
 
+def _end(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Run the command line and exit with the documented code."""
+    # The default ends the process at once and leaves the spooled copy of the data behind; schedulers stop us like this.
+    signal.signal(signal.SIGTERM, _end)
     try:
         build_app()()
     except TabPFNError as error:

@@ -33,6 +33,8 @@ def model_facts(model: FittedModel) -> dict[str, object]:
         facts["name"] = model.name
     if model.parameters.config:
         facts["config"] = json.dumps(model.parameters.config)
+    if model.api_url:
+        facts["api"] = f"{model.api_url} ({model.account})" if model.account else model.api_url
     if model.run is not None:
         run = model.run
         facts["run"] = " ".join(str(part) for part in (run.engine, run.engine_version, run.run_id, run.task_id) if part)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,23 +16,24 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from tabpfn_operators.errors import (
     AccessDeniedError,
     AuthenticationError,
-    ConfigurationError,
-    DestinationError,
     FitTimeoutError,
-    InvalidInputError,
     OutcomeUnknownError,
     QuotaExceededError,
-    RequestRejectedError,
     TabPFNError,
 )
 from tabpfn_operators.progress import Progress as Step
 from tabpfn_operators.progress import ProgressCallback
 
 _PLAIN_EVERY_SECONDS = 10.0
+
+
+class OutputLostError(TabPFNError):
+    """The command was carried out, but its output could not be written. Terminal: do not repeat what was billed."""
+
+
 _CODES: tuple[tuple[int, tuple[type[TabPFNError], ...]], ...] = (
-    (2, (ConfigurationError, InvalidInputError, DestinationError, RequestRejectedError)),
     (3, (AuthenticationError, AccessDeniedError, QuotaExceededError)),
-    (4, (OutcomeUnknownError, FitTimeoutError)),
+    (4, (OutcomeUnknownError, FitTimeoutError, OutputLostError)),
 )
 
 stderr = Console(stderr=True)
@@ -40,7 +42,7 @@ stdout = Console()
 
 def exit_code(error: TabPFNError) -> int:
     """Choose the exit code of an error, as `--help` documents it."""
-    return next((code for code, kinds in _CODES if isinstance(error, kinds)), 1)
+    return next((code for code, kinds in _CODES if isinstance(error, kinds)), 2 if error.terminal else 1)
 
 
 def show_error(error: TabPFNError) -> None:
@@ -110,14 +112,29 @@ class _Lines:
             stderr.print(f"{step.step}: {_text(step)}", markup=False, highlight=False)
 
 
+@contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+        stdout.file.flush()
+    except OSError as error:
+        # Python flushes stdout once more at its end, and would fail again there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.file.fileno())
+        raise OutputLostError(
+            f"The command was carried out, but its output could not be written ({error.strerror})."
+        ) from None
+
+
 def show_json(data: Any) -> None:
     """Print JSON for machines: no colour, no wrapping."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))  # noqa: T201 - this is the command's output
+    with _written():
+        print(json.dumps(data, indent=2, ensure_ascii=False))  # noqa: T201 - this is the command's output
 
 
 def show_facts(title: str, facts: Mapping[str, object]) -> None:
     """Print facts as two columns; long values are not broken, so that a path can be copied."""
     width = max(map(len, facts))
-    stdout.print(f"[bold]{escape(title)}[/]", highlight=False)
-    for name, value in facts.items():
-        stdout.print(f"  {name:<{width}}  {escape(str(value))}", highlight=False, soft_wrap=True)
+    with _written():
+        stdout.print(f"[bold]{escape(title)}[/]", highlight=False)
+        for name, value in facts.items():
+            stdout.print(f"  {name:<{width}}  {escape(str(value))}", highlight=False, soft_wrap=True)

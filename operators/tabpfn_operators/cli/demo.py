@@ -56,6 +56,7 @@ def demo(
             f"{metric} on held-out rows": f"{report.score:.4f}",
             f"{metric} of the {report.baseline_name}": f"{report.baseline:.4f}",
             "predictions": f"{report.record.uri}{kept}",
+            "lineage": f"{report.record.lineage_uri}{kept}",
             "engine log": f"{workspace.log_path}{kept}",
         },
     )
@@ -65,5 +66,8 @@ def demo(
 def _folder(keep: Path) -> Path:
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise InvalidInputError(f"--keep {keep} is there already; name a new or an empty folder.")
-    keep.mkdir(parents=True, exist_ok=True)
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInputError(f"--keep {keep} cannot be made ({error.strerror}); name another folder.") from None
     return keep.resolve()

@@ -7,8 +7,8 @@ import typer
 from pydantic import ValidationError
 
 from tabpfn_assets import EngineRun, FitParameters
-from tabpfn_operators.cli._records import model_facts
-from tabpfn_operators.cli._report import show_facts, show_json, watching
+from tabpfn_operators.cli._models import finish, show_model, write_model
+from tabpfn_operators.cli._report import watching
 from tabpfn_operators.errors import ConfigurationError
 from tabpfn_operators.settings import WireForm
 
@@ -35,49 +35,51 @@ def fit(
 ) -> None:
     """Fit a model on a Parquet file and print its lineage record."""
     from tabpfn_operators import Client
+    from tabpfn_operators.fit import check_arguments
+    from tabpfn_operators.server import model_version_of
     from tabpfn_operators.storage import folder
 
     parameters = _parameters(task, config, thinking)
+    check_arguments(name=name, timeout=timeout)
+    run = EngineRun(engine="python", task_id="tabpfn-providers fit")
     destination = folder(output, None) if output else None
     if destination is not None:
         destination.check_writable()
     with Client(base_url=base_url, wire=wire) as client, watching() as progress:
-        model = client.fit(
+        train_set = client.upload_train_set(
             source,
             target,
-            parameters=parameters,
+            task=task,
             features=feature or None,
             exclude=exclude or (),
-            name=name,
-            run=EngineRun(engine="python", task_id="tabpfn-providers fit"),
-            streamed=streamed,
-            timeout=timeout,
+            model_version=model_version_of(parameters.config),
             progress=progress,
         )
-    if destination is not None:
-        with destination.replacing("model.json") as file:
-            file.write(model.model_dump_json(indent=2).encode())
-    if as_json:
-        show_json(model.model_dump(mode="json"))
-    else:
-        facts = model_facts(model)
-        show_facts("Fitted model", facts | ({"record": destination.file_url("model.json")} if destination else {}))
+        if streamed:
+            model = client.fit_train_set(train_set, parameters=parameters, name=name, run=run, progress=progress)
+        else:
+            model = client.submit_fit_job(train_set, parameters=parameters, name=name, run=run)
+            write_model(model, destination)
+            model = finish(client, model, destination, timeout=timeout, progress=progress)
+    write_model(model, destination)
+    show_model(model, destination, as_json=as_json)
 
 
 def _parameters(task: TaskOption, config: str | None, thinking: str | None) -> FitParameters:
     try:
         return FitParameters(
             task=task,
-            config=_json_object("--config", config) or {},
-            thinking=cast("Any", _json_object("--thinking", thinking)),
+            config=_json_object("--config", config, '{"n_estimators": 4}') or {},
+            thinking=cast("Any", _json_object("--thinking", thinking, '{"effort": "high"}')),
         )
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(f"{place}: {first['msg']}." if place else f"{first['msg']}.") from None
+        text = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{place}: {text}." if place else f"{text}.") from None
 
 
-def _json_object(option: str, text: str | None) -> dict[str, Any] | None:
+def _json_object(option: str, text: str | None, example: str) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
@@ -85,5 +87,5 @@ def _json_object(option: str, text: str | None) -> dict[str, Any] | None:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise ConfigurationError(f"{option} must be a JSON object, for instance '{{\"n_estimators\": 4}}'.")
+        raise ConfigurationError(f"{option} must be a JSON object, for instance '{example}'.")
     return value

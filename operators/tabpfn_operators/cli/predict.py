@@ -12,7 +12,10 @@ from tabpfn_operators.cli._report import show_facts, show_json, watching
 def predict(
     model: Annotated[str, typer.Argument(help="A model record: what fit --output wrote, or a _lineage.json.")],
     source: Annotated[str, typer.Argument(help="fsspec URL or path of a Parquet file with the model's features.")],
-    destination: Annotated[str, typer.Argument(help="fsspec URL or path of a folder for predictions and lineage.")],
+    destination: Annotated[
+        str,
+        typer.Argument(help="Folder (fsspec URL or path); an earlier run's predictions are replaced."),
+    ],
     output_type: Annotated[
         str | None, typer.Option(help="probas, preds; mean, median, mode, quantiles, main, full.")
     ] = None,
