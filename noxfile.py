@@ -363,9 +363,7 @@ def declare_floor(engine: str) -> None:
     """Declare the session that runs one engine's tests with the oldest versions that pyproject.toml allows."""
 
     def floor(session: nox.Session) -> None:
-        # Airflow 3.1.0 itself does not start beside a newer structlog.
-        limits = ["structlog<25.5"] if engine == "airflow" else []
-        unpinned(session, engine, "--resolution=lowest-direct", *limits)
+        unpinned(session, engine, "--resolution=lowest-direct")
 
     floor.__doc__ = f"Run {' and '.join(TESTS[engine])} with the oldest versions allowed."
     nox.session(name=f"floor-{engine}", default=False, venv_backend="none")(timed(floor))

@@ -186,8 +186,8 @@ def resume() -> Any:
 
     def resume(deferred: Any, fresh_operator: Any, context: Any) -> SimpleNamespace:
         import asyncio
+        from pkgutil import resolve_name
 
-        from airflow.sdk._shared.module_loading import import_string
         from airflow.sdk.serde import deserialize, serialize
 
         def stored(value: Any) -> Any:
@@ -197,7 +197,7 @@ def resume() -> Any:
         row = json.dumps(serialize(kwargs))
 
         async def events() -> list[Any]:
-            trigger = import_string(path)(**stored(kwargs))
+            trigger = resolve_name(path)(**stored(kwargs))
             return [event async for event in trigger.run()]
 
         fired = asyncio.run(events())

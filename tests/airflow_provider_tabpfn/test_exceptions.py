@@ -1,7 +1,7 @@
 """Errors of the core become Airflow's; what is terminal is not retried."""
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_provider_tabpfn.exceptions import airflow_errors
 from tabpfn_assets import FitParameters

@@ -1,9 +1,9 @@
 """`TabPFNFitOperator` against the emulator: on the worker, deferred, and what goes wrong."""
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 from airflow.sdk import Asset
 from airflow.sdk._shared.secrets_masker import redact
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_tabpfn.assets import model_asset
 from airflow_provider_tabpfn.operators.fit import PENDING_MODEL_KEY, TabPFNFitOperator

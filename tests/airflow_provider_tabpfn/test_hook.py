@@ -4,9 +4,9 @@ import asyncio
 import json
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk import Connection
 from airflow.sdk._shared.secrets_masker import redact
-from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_provider_tabpfn.hooks.tabpfn import TabPFNHook, client_options
 from tabpfn_operators.errors import ConfigurationError

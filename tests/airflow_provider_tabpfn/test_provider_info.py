@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
+from pkgutil import resolve_name
 
 import pytest
 from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
 from airflow.providers_manager import ProvidersManager
 from airflow.sdk import Asset
-from airflow.sdk._shared.module_loading import import_string
 from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
 from airflow_provider_tabpfn.assets import model_asset
@@ -18,7 +18,7 @@ from airflow_provider_tabpfn.hooks.tabpfn import TabPFNHook
 def test_discovery_finds_the_provider():
     provider = ProvidersManager().providers["tabpfn-providers"]
     assert provider.data["name"] == "TabPFN"
-    assert provider.version == import_string("tabpfn_assets.__version__")
+    assert provider.version == resolve_name("tabpfn_assets.__version__")
 
 
 def test_the_connection_type_leads_to_the_hook():
@@ -26,7 +26,7 @@ def test_the_connection_type_leads_to_the_hook():
     assert hook is not None
     assert hook.hook_name == "TabPFN"
     assert hook.connection_id_attribute_name == "tabpfn_conn_id"
-    assert import_string(hook.hook_class_name) is TabPFNHook
+    assert resolve_name(hook.hook_class_name) is TabPFNHook
     assert hook.connection_testable
 
 
@@ -61,10 +61,10 @@ def test_every_module_it_names_is_there():
     for kind in ("hooks", "operators", "triggers"):
         for entry in info[kind]:
             for module in entry["python-modules"]:
-                import_string(f"{module}.__name__")
+                resolve_name(f"{module}.__name__")
     for uris in info["asset-uris"]:
-        assert callable(import_string(uris["handler"]))
-        assert callable(import_string(uris["factory"]))
+        assert callable(resolve_name(uris["handler"]))
+        assert callable(resolve_name(uris["factory"]))
 
 
 def test_it_is_called_without_airflow():

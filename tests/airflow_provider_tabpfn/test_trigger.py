@@ -3,9 +3,9 @@
 import asyncio
 import json
 import time
+from pkgutil import resolve_name
 
 import pytest
-from airflow.sdk._shared.module_loading import import_string
 from airflow.sdk.serde import deserialize, serialize
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,7 +54,7 @@ def test_it_survives_storage(conn_id, deadline, fitted_id):
     path, kwargs = TabPFNFitTrigger(conn_id, record.model_dump(mode="json")).serialize()
     assert path == CLASSPATH
     stored = deserialize(json.loads(json.dumps(serialize(kwargs))))
-    again = import_string(path)(**stored)
+    again = resolve_name(path)(**stored)
     assert again.serialize() == (path, kwargs)
     assert JobRecord.model_validate(again.job) == record
 
