@@ -88,7 +88,7 @@ def test_a_duplicate_moves_no_byte(drive, spooled):
 
 
 INTERRUPTED = """
-import asyncio, pathlib, sys, threading, time
+import asyncio, pathlib, signal, sys, threading, time
 
 from tabpfn_operators import AsyncClient, Client
 from tabpfn_operators._messages import PreparedUpload, UploadTicket
@@ -97,6 +97,7 @@ from tabpfn_operators.progress import ignore
 from tabpfn_operators.spool import SpoolFile
 from tabpfn_operators.upload import _put
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 kind, url, path = sys.argv[1:]
 body = SpoolFile(pathlib.Path(path), pathlib.Path(path).stat().st_size, "hash")
 upload = PreparedUpload("u", (UploadTicket(tuple(f"{url}/part/{n}" for n in range(4)), None, {}),))
