@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -33,6 +33,7 @@ from tabpfn_operators.storage import StorageOptions
 from tabpfn_operators.upload import upload_train_set
 
 OnUnknown = Literal["auto", "raise", "resubmit"]
+OnSubmitted = Callable[[FittedModel], object]
 
 
 async def submit_fit_job(
@@ -84,6 +85,19 @@ async def fit_train_set(
     progress: ProgressCallback,
 ) -> FittedModel:
     """Fit in one long streamed POST; where the server says it is not done yet, wait for it."""
+    model = await _fit_in_one_post(session, train_set, parameters=parameters, name=name, run=run, on_unknown=on_unknown)
+    return await wait_for_fit(session, model, timeout=None, progress=progress)
+
+
+async def _fit_in_one_post(
+    session: Session,
+    train_set: TrainSet,
+    *,
+    parameters: FitParameters,
+    name: str | None,
+    run: EngineRun | None,
+    on_unknown: OnUnknown,
+) -> FittedModel:
     check_arguments(name=name)
     _check_task(train_set, parameters)
     lacks = messages.flat_form_lacks(parameters) if session.settings.wire == "flat" else ()
@@ -103,9 +117,7 @@ async def fit_train_set(
             trace_id=error.trace_id,
         ) from None
     model = _record(session, train_set, status.fitted_train_set_id, parameters, name, run)
-    if status.status == "completed":
-        return jobs.completed(model, status)
-    return await wait_for_fit(session, model, timeout=None, progress=progress)
+    return jobs.completed(model, status) if status.status == "completed" else model
 
 
 async def _create(session: Session, request: Request, parameters: FitParameters, on_unknown: OnUnknown) -> Response:
@@ -247,6 +259,7 @@ async def fit(
     streamed: bool,
     timeout: float | None,
     on_unknown: OnUnknown,
+    on_submitted: OnSubmitted | None,
     progress: ProgressCallback,
 ) -> FittedModel:
     """Upload, submit and wait."""
@@ -264,15 +277,8 @@ async def fit(
         force_reupload=False,
         progress=progress,
     )
-    if streamed:
-        return await fit_train_set(
-            session,
-            train_set,
-            parameters=parameters,
-            name=name,
-            run=run,
-            on_unknown=on_unknown,
-            progress=progress,
-        )
-    model = await submit_fit_job(session, train_set, parameters=parameters, name=name, run=run, on_unknown=on_unknown)
+    create = _fit_in_one_post if streamed else submit_fit_job
+    model = await create(session, train_set, parameters=parameters, name=name, run=run, on_unknown=on_unknown)
+    if on_submitted is not None:
+        await session.wire.call(on_submitted, model)
     return await wait_for_fit(session, model, timeout=timeout, progress=progress)

@@ -183,6 +183,10 @@ def test_storage_options_may_be_environment_variables(build, datasets, instance,
             seen.update(options)
             super().__init__()
 
+        @classmethod
+        def _strip_protocol(cls, path):
+            return super()._strip_protocol(path.removeprefix("vault://"))
+
     monkeypatch.setenv("VAULT_KEY", "k-123")
     fsspec.register_implementation("vault", Vault, clobber=True)
     options = {"key": dg.EnvVar("VAULT_KEY"), "client": {"region": "eu"}}

@@ -117,7 +117,7 @@ def _tables(folder: Path, task: str) -> Tables:
         target="outcome",
         train=str(folder / "train.parquet"),
         score=str(folder / "score.parquet"),
-        destination=str(folder / "scores"),
+        destination=str(folder / f"scores-{uuid.uuid4().hex}"),  # its URI is the key of an asset
         rows_trained=60,
         rows_scored=25,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow.parquet as pq
 import pytest
@@ -55,8 +56,8 @@ def test_no_parameter_takes_a_key_or_a_block():
     assert not [word for word in ("token", "storage_options", "block_type_slug", "writeOnly") if word in schema]
 
 
-def test_the_flow_retrains_scores_and_publishes(run_flow, tables, token, tmp_path):
-    name = f"model.{tmp_path.name}"
+def test_the_flow_retrains_scores_and_publishes(run_flow, tables, token):
+    name = f"model.{uuid4().hex}"
     state = run_flow(
         tables.train,
         tables.score,
@@ -95,8 +96,8 @@ def test_the_flow_retrains_scores_and_publishes(run_flow, tables, token, tmp_pat
         assert str(artifact.flow_run_id) == str(state.state_details.flow_run_id)
 
 
-def test_redacted_lineage_names_no_column(run_flow, classification, token, tmp_path):
-    name = f"redacted.{tmp_path.name}"
+def test_redacted_lineage_names_no_column(run_flow, classification, token):
+    name = f"redacted.{uuid4().hex}"
     run_flow(
         classification.train,
         classification.score,
@@ -136,8 +137,8 @@ def test_a_failed_fit_fails_the_run_after_one_submission(run_flow, classificatio
     assert not Path(classification.destination, "_lineage.json").exists()
 
 
-def test_a_destination_that_cannot_be_written_is_named(run_flow, classification, token, control, tmp_path):
-    (tmp_path / "scores").write_text("a file, not a folder")
+def test_a_destination_that_cannot_be_written_is_named(run_flow, classification, token, control):
+    Path(classification.destination).write_text("a file, not a folder")
     with pytest.raises(errors.DestinationError, match="scores"):
         run_flow(classification.train, classification.score, classification.target, classification.destination)
     assert control.journal(route="/tabpfn/predict", account=account_of(token)) == []

@@ -23,11 +23,13 @@ def test_a_fit_past_its_deadline_is_waited_for_again(cli, classification, contro
     assert f"tabpfn-providers wait {model}" in ran.err
     pending = FittedModel.model_validate_json(model.read_text())
     assert (pending.status, pending.api_url) == ("pending", emulator)
+    model = model.rename(model.with_name("churn.json"))
     ran = cli("wait", model, "--json")
     assert ran.code == 0, ran.err
     completed = json.loads(ran.out)
     assert (completed["status"], completed["fitted_train_set_id"]) == ("completed", pending.fitted_train_set_id)
     assert json.loads(model.read_text()) == completed
+    assert list(model.parent.iterdir()) == [model]
 
 
 def test_the_timeout_error_carries_the_record(client, classification, control):
@@ -35,6 +37,28 @@ def test_the_timeout_error_carries_the_record(client, classification, control):
     with pytest.raises(FitTimeoutError) as caught:
         client.fit(classification.train, "outcome", parameters=classification.parameters, timeout=0.5)
     assert client.wait_for_fit(caught.value.model, timeout=60).status == "completed"
+
+
+def test_the_record_is_handed_over_before_the_wait(client, classification, control):
+    control.configure(fit_seconds=2.0, retry_in_secs=0.3)
+    kept = []
+    with pytest.raises(FitTimeoutError) as caught:
+        client.fit(
+            classification.train,
+            "outcome",
+            parameters=classification.parameters,
+            timeout=0.5,
+            on_submitted=kept.append,
+        )
+    assert kept == [caught.value.model]
+    assert kept[0].status == "pending"
+
+
+def test_the_record_of_a_streamed_fit_is_handed_over_too(client, classification):
+    kept = []
+    arguments = {"parameters": classification.parameters, "streamed": True, "on_submitted": kept.append}
+    model = client.fit(classification.train, "outcome", **arguments)
+    assert kept == [model]
 
 
 def test_sigterm_during_the_wait_removes_the_spool_and_names_the_way_on(

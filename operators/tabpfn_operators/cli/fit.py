@@ -7,7 +7,7 @@ import typer
 from pydantic import ValidationError
 
 from tabpfn_assets import EngineRun, FitParameters
-from tabpfn_operators.cli._models import finish, show_model, write_model
+from tabpfn_operators.cli._models import ModelRecord
 from tabpfn_operators.cli._report import watching
 from tabpfn_operators.errors import ConfigurationError
 from tabpfn_operators.settings import WireForm
@@ -36,33 +36,30 @@ def fit(
     """Fit a model on a Parquet file and print its lineage record."""
     from tabpfn_operators import Client
     from tabpfn_operators.fit import check_arguments
-    from tabpfn_operators.server import model_version_of
     from tabpfn_operators.storage import folder
 
     parameters = _parameters(task, config, thinking)
     check_arguments(name=name, timeout=timeout)
-    run = EngineRun(engine="python", task_id="tabpfn-providers fit")
     destination = folder(output, None) if output else None
     if destination is not None:
         destination.check_writable()
-    with Client(base_url=base_url, wire=wire) as client, watching() as progress:
-        train_set = client.upload_train_set(
+    record = ModelRecord(destination)
+    with Client(base_url=base_url, wire=wire) as client, watching() as progress, record:
+        model = client.fit(
             source,
             target,
-            task=task,
+            parameters=parameters,
             features=feature or None,
             exclude=exclude or (),
-            model_version=model_version_of(parameters.config),
+            name=name,
+            run=EngineRun(engine="python", task_id="tabpfn-providers fit"),
+            streamed=streamed,
+            timeout=timeout,
+            on_submitted=record.write,
             progress=progress,
         )
-        if streamed:
-            model = client.fit_train_set(train_set, parameters=parameters, name=name, run=run, progress=progress)
-        else:
-            model = client.submit_fit_job(train_set, parameters=parameters, name=name, run=run)
-            write_model(model, destination)
-            model = finish(client, model, destination, timeout=timeout, progress=progress)
-    write_model(model, destination)
-    show_model(model, destination, as_json=as_json)
+    record.write(model)
+    record.show(model, as_json=as_json)
 
 
 def _parameters(task: TaskOption, config: str | None, thinking: str | None) -> FitParameters:

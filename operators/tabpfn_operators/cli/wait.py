@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from tabpfn_operators.cli._models import finish, show_model, write_model
+from tabpfn_operators.cli._models import ModelRecord
 from tabpfn_operators.cli._records import read_model
 from tabpfn_operators.cli._report import watching
 
 
 def wait(
-    model: Annotated[str, typer.Argument(help="The model.json that fit --output wrote; it is completed in place.")],
+    model: Annotated[str, typer.Argument(help="The record that fit --output wrote; it is completed in place.")],
     timeout: Annotated[
         float | None, typer.Option(help="Seconds from the submission on; default: the server's own.")
     ] = None,
@@ -22,8 +22,9 @@ def wait(
     from tabpfn_operators.storage import folder
 
     pending = read_model(model)
-    destination = folder(model.rpartition("/")[0] or ".", None)
-    with Client(base_url=base_url) as client, watching() as progress:
-        completed = finish(client, pending, destination, timeout=timeout, progress=progress)
-    write_model(completed, destination)
-    show_model(completed, destination, as_json=as_json)
+    folder_url, _, file_name = model.rpartition("/")
+    record = ModelRecord(folder(folder_url or ".", None), file_name, submitted=pending)
+    with Client(base_url=base_url) as client, watching() as progress, record:
+        completed = client.wait_for_fit(pending, timeout=timeout, progress=progress)
+    record.write(completed)
+    record.show(completed, as_json=as_json)

@@ -15,7 +15,7 @@ from tabpfn_operators import fit as fitting
 from tabpfn_operators import upload
 from tabpfn_operators._run import run as run_flow
 from tabpfn_operators.client._base import AsyncBase, SyncBase, same_docstrings
-from tabpfn_operators.fit import OnUnknown
+from tabpfn_operators.fit import OnSubmitted, OnUnknown
 from tabpfn_operators.jobs import FitLook
 from tabpfn_operators.progress import ProgressCallback, ignore
 from tabpfn_operators.storage import StorageOptions
@@ -221,6 +221,7 @@ class FitMethods(SyncBase):
         streamed: bool = False,
         timeout: float | None = None,
         on_unknown: OnUnknown = "auto",
+        on_submitted: OnSubmitted | None = None,
         progress: ProgressCallback | None = None,
     ) -> FittedModel:
         """Upload, submit and wait: from a Parquet file to a fitted model.
@@ -235,8 +236,10 @@ class FitMethods(SyncBase):
             name: A name for the model.
             run: The engine run, for lineage.
             streamed: Fit in one long POST instead of a job.
-            timeout: Seconds to wait for the job; None takes the server's own.
+            timeout: Seconds to wait for the fit; None takes the server's own.
             on_unknown: As in `submit_fit_job`.
+            on_submitted: Called with the record as soon as the server has named the fit: keep it, and a killed wait
+                can be taken up again with `wait_for_fit`. Runs in a thread of its own in `AsyncClient`.
             progress: Called with rows prepared, bytes sent and seconds waited.
 
         Returns:
@@ -262,6 +265,7 @@ class FitMethods(SyncBase):
                 streamed=streamed,
                 timeout=timeout,
                 on_unknown=on_unknown,
+                on_submitted=on_submitted,
                 progress=progress or ignore,
             )
         )
@@ -360,6 +364,7 @@ class AsyncFitMethods(AsyncBase):
         streamed: bool = False,
         timeout: float | None = None,
         on_unknown: OnUnknown = "auto",
+        on_submitted: OnSubmitted | None = None,
         progress: ProgressCallback | None = None,
     ) -> FittedModel:
         return await fitting.fit(
@@ -375,5 +380,6 @@ class AsyncFitMethods(AsyncBase):
             streamed=streamed,
             timeout=timeout,
             on_unknown=on_unknown,
+            on_submitted=on_submitted,
             progress=progress or ignore,
         )
