@@ -35,6 +35,7 @@ nox.options.sessions = [
     *(f"core-{version}" for version in EXTRA_PYTHONS),
     "emulator",
     "client_compat",
+    "client_compat-0.4.1",
     "airflow",
     "prefect",
     "dagster",
@@ -52,8 +53,9 @@ class Pins(NamedTuple):
 
 PINS = {
     "core": Pins(("emulator",), ("test", "typing")),
-    "emulator": Pins(("emulator",), ("test",)),
+    "emulator": Pins(("emulator",), ("test", "emulator-dev")),
     "client_compat": Pins(("emulator",), ("test", "client-compat")),
+    "client_compat_041": Pins(("emulator",), ("test", "client-compat-041")),
     "airflow": Pins(("airflow", "emulator"), ("test", "typing", "airflow-dev")),
     "prefect": Pins(("prefect", "emulator"), ("test", "typing", "prefect-dev")),
     "dagster": Pins(("dagster", "emulator"), ("test", "typing", "dagster-dev")),
@@ -72,8 +74,10 @@ TESTS = {
     "core": ("tests/tabpfn_assets", "tests/tabpfn_operators"),
     "emulator": ("tests/tabpfn_emulator",),
     "client_compat": ("tests/client_compat",),
+    "client_compat_041": ("tests/client_compat",),
     **{engine: (f"tests/{package}",) for engine, package in ENGINES.items()},
 }
+SESSION_NAMES = {"client_compat_041": "client_compat-0.4.1"}
 TYPED = {
     "core": ("assets/tabpfn_assets", "operators/tabpfn_operators", "emulator/tabpfn_emulator"),
     "airflow": (f"providers/{ENGINES['airflow']}",),  # TaskFlow passes XComArg where a signature says dict
@@ -211,7 +215,7 @@ def declare_tests(name: str, pins: str, python: str | None = None) -> None:
 
 
 for test_name in TESTS:
-    declare_tests(test_name, test_name)
+    declare_tests(SESSION_NAMES.get(test_name, test_name), test_name)
 for python_version in EXTRA_PYTHONS:
     declare_tests(f"core-{python_version}", "core", installed_python(python_version))
 

@@ -20,6 +20,10 @@ _NOT_OURS = ("TABPFN_WHEEL", "TABPFN_UV", "TABPFN_DISABLE_TELEMETRY", "TABPFN_CL
 _OWN: Any = object()
 
 
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="Kill the emulator at 50 moments instead of 5.")
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     """No test finds the account of the person who runs it, and none reaches loopback through a proxy."""

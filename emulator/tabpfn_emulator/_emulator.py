@@ -1,28 +1,39 @@
 """The state of one running emulator, and the few things that all routes need."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from starlette.requests import Request
 from starlette.types import Scope
 
-from tabpfn_emulator._envelopes import ApiError, invalid
+from tabpfn_emulator._bodies.requests import RequestBody, read_body
+from tabpfn_emulator._books.accounts import Accounts
+from tabpfn_emulator._books.journal import Journal
+from tabpfn_emulator._books.rates import RateLimiter
+from tabpfn_emulator._envelopes import ApiError, invalid, not_found
 from tabpfn_emulator._faults import Faults
-from tabpfn_emulator._identity import account_of
-from tabpfn_emulator._journal import Journal
-from tabpfn_emulator._models import RequestBody, read_body
 from tabpfn_emulator._settings import Settings
-from tabpfn_emulator._signing import Signer
-from tabpfn_emulator._store import Store
+from tabpfn_emulator._state.database import FILE_NAME, Database
+from tabpfn_emulator._state.documents import Documents, Downloads
+from tabpfn_emulator._state.recall import Models
+from tabpfn_emulator._state.store import Fit, Store
+from tabpfn_emulator._storage.incoming import remove_unfinished
+from tabpfn_emulator._storage.signing import Signer
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from tabpfn_emulator._learning.model import Learned
 
 ROW = "tabpfn_emulator.row"
 """Key of a request's journal row in its ASGI scope."""
 MAX_BODY_BYTES = 16 * 1024**2
 """Largest JSON body, in bytes."""
+_KEY_BYTES = 32
 
 BodyT = TypeVar("BodyT", bound=RequestBody)
 
@@ -32,28 +43,38 @@ class Emulator:
     """One running emulator.
 
     Attributes:
-        store: Uploads, fits, models.
+        data_dir: Its data folder.
+        database: Everything that a restart must not lose, except the uploaded bytes.
+        documents: Things with an id, kept there.
+        store: Uploads and fits.
         journal: The books.
-        tokens: The only tokens to accept; empty accepts every one.
+        accounts: Which token opens which account.
         start_settings: What `DELETE /_emulator/config` goes back to.
         settings: What holds now.
-        faults: Injected faults.
         signer: Signs and checks URLs.
         workers: Threads for everything that computes or reads files.
+        models: Fitted models.
         downloads: Predictions behind a `prediction_uri`, by id.
+        faults: Injected faults.
+        rates: Counts calls for the rate limits.
+        tasks: Fits that are being worked on.
     """
 
+    data_dir: Path
+    database: Database
+    documents: Documents
     store: Store
     journal: Journal
-    tokens: frozenset[str]
+    accounts: Accounts
     start_settings: Settings
     settings: Settings
+    signer: Signer
+    workers: ThreadPoolExecutor
+    models: Models
+    downloads: Downloads
     faults: Faults = field(default_factory=Faults)
-    signer: Signer = field(default_factory=Signer)
-    workers: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(max_workers=4, thread_name_prefix="emulator")
-    )
-    downloads: dict[str, Any] = field(default_factory=dict)
+    rates: RateLimiter = field(default_factory=RateLimiter)
+    tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     def account_of_header(self, authorization: str) -> str | None:
         """Return the account that an Authorization header opens; None when it opens none.
@@ -62,9 +83,22 @@ class Emulator:
             authorization: Value of the header; empty when there is none.
         """
         token = bearer_token(authorization)
-        if token is None or (self.tokens and token not in self.tokens):
-            return None
-        return account_of(token)
+        return None if token is None else self.accounts.of_token(token)
+
+    async def model_of(self, fit: Fit) -> "Learned":
+        """Return the model of a completed fit, learning it again when it is not in memory.
+
+        Args:
+            fit: A completed fit.
+
+        Raises:
+            ApiError: 404 when the fit was deleted, now or while it was being learnt.
+        """
+        try:
+            upload = self.store.upload(fit.account, fit.plan.train_set_upload_id, "train")
+            return await self.models.of(fit, upload)
+        except OSError:
+            raise not_found(f"The fitted train set {fit.fitted_train_set_id}") from None
 
     def signed_url(self, request_base: str, method: str, path: str, headers: Mapping[str, str]) -> tuple[str, float]:
         """Return a signed URL on this server and when it expires.
@@ -89,22 +123,40 @@ def bearer_token(authorization: str) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def open_emulator(data_dir: Path, tokens: tuple[str, ...], settings: Settings) -> Emulator:
-    """Return an emulator on a data folder.
+def open_emulator(
+    data_dir: Path, tokens: Sequence[str], settings: Settings, accounts: Sequence[tuple[str, str]] = ()
+) -> Emulator:
+    """Return an emulator on a data folder, with all that an earlier one has left there.
 
     Args:
-        data_dir: Folder of `uploads/` and `journal.jsonl`; made when it is not there.
-        tokens: The only tokens to accept; empty accepts every non-empty one.
+        data_dir: Folder of `uploads/` and the database; made when it is not there.
+        tokens: The only tokens to accept, each opening an account of its own.
         settings: What to start with.
+        accounts: Name and token of named accounts. Without these and `tokens`, every non-empty token is accepted.
+
+    Raises:
+        OSError: When the folder cannot be used: name another.
+        ValueError: When an account or a token is not usable.
     """
     uploads = data_dir / "uploads"
     uploads.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(uploads)
+    database = Database(data_dir / FILE_NAME)
+    documents = Documents(database)
+    workers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="emulator")
     return Emulator(
-        store=Store(uploads),
-        journal=Journal(data_dir / "journal.jsonl"),
-        tokens=frozenset(tokens),
+        data_dir=data_dir,
+        database=database,
+        documents=documents,
+        store=Store(uploads, documents),
+        journal=Journal(database),
+        accounts=Accounts(database, tokens, accounts),
         start_settings=settings,
         settings=settings,
+        signer=Signer(database.secret("signing key", _KEY_BYTES)),
+        workers=workers,
+        models=Models(workers),
+        downloads=Downloads(documents),
     )
 
 
@@ -123,13 +175,16 @@ def account(request: Request) -> str:
     """Return the account of a request's bearer token.
 
     Raises:
-        ApiError: 401 when there is no usable token.
+        ApiError: 401 when there is no usable token, 403 when the account's e-mail address is not verified (contract
+            section 1.10).
     """
     found: str | None = row_of(request.scope)["account"]
-    if found is not None:
-        return found
-    known = bearer_token(request.headers.get("Authorization", "")) is not None
-    raise ApiError(401, "UNAUTHORIZED", "Could not validate credentials" if known else "Not authenticated")
+    if found is None:
+        known = bearer_token(request.headers.get("Authorization", "")) is not None
+        raise ApiError(401, "UNAUTHORIZED", "Could not validate credentials" if known else "Not authenticated")
+    if not emulator_of(request).accounts.email_verified(found):
+        raise ApiError(403, "EMAIL_NOT_VERIFIED", "User account not verified")
+    return found
 
 
 def note(request: Request, **ids: str) -> None:

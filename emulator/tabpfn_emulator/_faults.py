@@ -1,64 +1,140 @@
 """Faults on demand: what a test injects, and which request it meets."""
 
+from random import Random
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
-_WORKER_KINDS = frozenset({"fail_fit"})
-_DEFAULT_ROUTES = {"missing_status": "/tabpfn/fit", "prediction_uri": "/tabpfn/predict"}
+Kind = Literal[
+    "status",
+    "rate_limit",
+    "quota",
+    "redirect",
+    "deprecation",
+    "delay",
+    "drip",
+    "hang",
+    "drop",
+    "streamed_error",
+    "missing_status",
+    "truncated",
+    "garbage",
+    "prediction_uri",
+    "expired_url",
+    "cut_upload",
+    "fail_fit",
+    "endless_fit",
+]
+"""What can be injected; docs/emulator.md has a table of them."""
+
+_WORKER_KINDS = frozenset({"fail_fit", "endless_fit"})
+_AFTER_KINDS = frozenset({"status", "rate_limit", "quota", "drop", "hang", "streamed_error", "garbage"})
+_DEFAULT_ROUTES = {
+    "missing_status": "/tabpfn/fit",
+    "prediction_uri": "/tabpfn/predict",
+    "expired_url": "/storage",
+    "cut_upload": "/storage",
+}
 
 
 class Fault(BaseModel):
     """One fault, used by the next `times` matching requests.
 
     Attributes:
-        kind: `status`: answer `status` with `body` and `headers`. `drop`: close the connection. `streamed_error`: HTTP
-            200, keepalive spaces, then `_streamed_error` (contract 1.0, envelope D). `delay`: wait `seconds` first.
-            `missing_status`: take `status` out of the answer. `prediction_uri`: put the prediction behind a signed
-            URL. `fail_fit`: accept the fit and let it fail with `error` and `error_code`.
-        route: Path to meet, for example `/tabpfn/predict`; `/storage` for signed URLs; `*` for all of the API.
+        kind: `status`: answer `status` with `body` and `headers`. `rate_limit`: 429 `RATE_LIMIT_EXCEEDED` with
+            `Retry-After`. `quota`: 429 `INSUFFICIENT_QUOTA`. `redirect`: 307 to `location`. `deprecation`: the real
+            answer with the headers of a route that will go away (contract 1.0). `delay`: wait `seconds` first. `drip`:
+            the real answer, a few bytes at a time, for `seconds`. `hang`: never answer. `drop`: close the connection.
+            `streamed_error`: HTTP 200, keepalive spaces, then `_streamed_error` (contract 1.0, envelope D).
+            `missing_status`: take `status` out of the answer. `truncated`: the first half of the answer, well framed.
+            `garbage`: HTTP 200 with a text that is no JSON. `prediction_uri`: put the prediction behind a signed URL.
+            `expired_url`: refuse a signed URL as expired. `cut_upload`: close the connection when half of the body has
+            arrived. `fail_fit`: accept the fit and let it fail with `error` and `error_code`. `endless_fit`: accept the
+            fit and never end it.
+        route: Path to meet, for example `/tabpfn/predict`; `/storage` for signed URLs; `/v1/*` for all that begin so;
+            `*` for all of the API.
         method: HTTP method to meet; None for all.
         times: Requests to meet; None for all until the faults are cleared.
         skip: Matching requests to let pass first.
-        when: `before` the work, `after` it (`status`, `drop`: the answer is withheld), or in the `middle` of the
-            answer (`drop` only: after its headers).
-        status: HTTP status of the kind `status`.
-        body: JSON answer of the kinds `status` and `streamed_error`; None makes envelope B or D. Text of the kind
-            `status` is sent as it is.
-        headers: Headers of the kind `status`.
-        seconds: Seconds of the kind `delay`.
-        error: Text of the kinds `fail_fit`, `streamed_error` and `status`.
+        nth: The same, counted from 1: 3 meets the third matching request.
+        probability: Chance of each matching request, above 0 and up to 1; give `times` too, or None for no end.
+        seed: Seed of the chances: the same seed meets the same requests.
+        when: `before` the work, `after` it (the answer is withheld), in the `middle` of the answer (`drop` only: after
+            its headers), or in its `keepalive` (`drop` only: after its headers and some spaces).
+        status: HTTP status of the kinds `status` and `redirect`.
+        body: JSON answer of the kinds `status` and `streamed_error`; None makes envelope B or D. Text of the kinds
+            `status` and `garbage` is sent as it is.
+        headers: Headers of the kinds `status`, `rate_limit`, `quota`, `redirect` and `deprecation`.
+        location: Where the kind `redirect` points; None: the same path of this server under another host name, which
+            is another origin.
+        seconds: Seconds of the kinds `delay` and `drip`; `Retry-After` of the kind `rate_limit`.
+        error: Text of the kinds `fail_fit`, `streamed_error`, `status`, `rate_limit` and `quota`.
         error_code: Code of the kinds `fail_fit` and `status`.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["status", "drop", "streamed_error", "delay", "missing_status", "prediction_uri", "fail_fit"]
+    kind: Kind
     route: str = "*"
     method: str | None = None
     times: int | None = Field(default=1, ge=1)
     skip: int = Field(default=0, ge=0)
-    when: Literal["before", "middle", "after"] = "before"
+    nth: int | None = Field(default=None, ge=1)
+    probability: float = Field(default=1.0, gt=0, le=1)
+    seed: int = 0
+    when: Literal["before", "middle", "keepalive", "after"] = "before"
     status: int = Field(default=500, ge=200, le=599)
     body: Any = None
     headers: dict[str, str] = {}
+    location: str | None = None
     seconds: float = Field(default=1.0, ge=0)
     error: str = "An injected failure."
     error_code: str = "INJECTED"
+    _random: Random = PrivateAttr()
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "Fault":
-        if self.when == "middle" and self.kind != "drop":
-            raise ValueError('when="middle" is for kind="drop" only')
-        if self.when == "after" and self.kind not in {"drop", "status"}:
-            raise ValueError('when="after" is for the kinds "drop" and "status" only')
+        if self.when in {"middle", "keepalive"} and self.kind != "drop":
+            raise ValueError(f'when="{self.when}" is for kind="drop" only')
+        if self.when == "after" and self.kind not in _AFTER_KINDS:
+            raise ValueError(f'when="after" is for the kinds {sorted(_AFTER_KINDS)} only')
+        if self.nth is not None:
+            if self.skip:
+                raise ValueError("give nth or skip, not both")
+            self.skip = self.nth - 1
         if self.route == "*":
             self.route = _DEFAULT_ROUTES.get(self.kind, "*")
+        self._become_a_status()
+        self._random = Random(self.seed)  # noqa: S311  # a repeatable choice, not a secret
         return self
+
+    def _become_a_status(self) -> None:
+        if self.kind == "rate_limit":
+            self.status, self.error_code = 429, "RATE_LIMIT_EXCEEDED"
+            # Whole seconds (contract 1.0).
+            self.headers = {"Retry-After": str(round(self.seconds)), **self.headers}
+        elif self.kind == "quota":
+            self.status, self.error_code = 429, "INSUFFICIENT_QUOTA"
+        elif self.kind == "redirect":
+            self.status = self.status if "status" in self.model_fields_set else 307
+            if not 300 <= self.status <= 399:
+                raise ValueError('kind="redirect" needs a status from 300 to 399')
 
     def meets(self, method: str, route: str) -> bool:
         """Return whether a request is one that this fault is for."""
-        return self.route in {"*", route} and (self.method is None or self.method.upper() == method)
+        return covers(self.route, route) and (self.method is None or self.method.upper() == method)
+
+    def strikes(self) -> bool:
+        """Return whether the request that it meets is one to spoil: not skipped, and drawn."""
+        if self.skip:
+            self.skip -= 1
+            return False
+        return self.probability == 1 or self._random.random() < self.probability
+
+
+def covers(pattern: str, route: str) -> bool:
+    """Return whether a pattern (a path, or the beginning of one and `*`) covers a route."""
+    return pattern == route or (pattern.endswith("*") and route.startswith(pattern[:-1]))
 
 
 class Faults:
@@ -72,15 +148,12 @@ class Faults:
         return self._take(method, route, worker=False)
 
     def take_for_fit(self, route: str) -> Fault | None:
-        """Use the next `fail_fit` for a fit that was accepted."""
+        """Use the next `fail_fit` or `endless_fit` for a fit that was accepted."""
         return self._take("POST", route, worker=True)
 
     def _take(self, method: str, route: str, *, worker: bool) -> Fault | None:
         for fault in self.waiting:
-            if (fault.kind in _WORKER_KINDS) != worker or not fault.meets(method, route):
-                continue
-            if fault.skip:
-                fault.skip -= 1
+            if (fault.kind in _WORKER_KINDS) != worker or not fault.meets(method, route) or not fault.strikes():
                 continue
             if fault.times is not None:
                 fault.times -= 1

@@ -1,19 +1,23 @@
-"""Running fits: in worker threads, never on the event loop."""
+"""Accepting and running fits: the work in threads, never on the event loop; what was accepted survives a restart."""
 
 import asyncio
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tabpfn_emulator._emulator import Emulator
+from starlette.requests import Request
+
+from tabpfn_emulator._bodies.requests import FitPlan
+from tabpfn_emulator._books.billing import charge, check_quota, check_rate
+from tabpfn_emulator._books.limits import model_limits, price, version_of
+from tabpfn_emulator._emulator import Emulator, account, emulator_of, note, row_of
 from tabpfn_emulator._envelopes import ApiError, DataError, invalid
-from tabpfn_emulator._faults import Fault
-from tabpfn_emulator._limits import model_limits, price, version_of
-from tabpfn_emulator._models import FitPlan
-from tabpfn_emulator._store import Fit, StoredFile, Upload
+from tabpfn_emulator._learning.thinking import thinking_duration
+from tabpfn_emulator._state.store import Fit, StoredFile, Upload
 
 if TYPE_CHECKING:
-    from tabpfn_emulator._learning import Learned
+    from tabpfn_emulator._learning.model import Learned
 
 DEFAULT_N_ESTIMATORS = 8
 
@@ -50,60 +54,105 @@ async def assemble(emulator: Emulator, upload: Upload) -> dict[str, Path]:
     return paths
 
 
-def start_fit(
-    emulator: Emulator, account: str, plan: FitPlan, route: str, upload: Upload, paths: dict[str, Path]
-) -> tuple[Fit, "asyncio.Task[None]"]:
-    """Accept a fit and begin to work on it.
+async def accept_fit(request: Request, plan: FitPlan) -> "tuple[Fit, asyncio.Task[None]]":
+    """Accept a fit, charge it and begin to work on it.
 
     Args:
-        emulator: The emulator.
-        account: Who asks.
+        request: The request that asks for it.
         plan: What is asked.
-        route: The route that was called.
-        upload: The train set.
-        paths: What `assemble` returned.
 
     Returns:
         The pending fit, and the task that ends when the fit has.
+
+    Raises:
+        ApiError: 401, 404 or 422 when the request is not right, 429 when there were too many or the pool is too small.
     """
-    fit = emulator.store.add_fit(account, plan, route)
-    fault = emulator.faults.take_for_fit(route)
-    task = asyncio.create_task(_work(emulator, fit, upload, paths, fault))
-    return fit, task
+    emulator, owner = emulator_of(request), account(request)
+    check_thinking(plan)
+    check_rate(request, "fit" if plan.thinking is None else "thinking_fit")
+    upload = emulator.store.upload(owner, plan.train_set_upload_id, "train")
+    note(request, train_set_upload_id=upload.upload_id)
+    await assemble(emulator, upload)
+    cost = await _cost(emulator, plan, upload)
+    # It may have been deleted while its bytes were checked.
+    emulator.store.upload(owner, upload.upload_id, "train")
+    check_quota(request, cost)
+    fault = emulator.faults.take_for_fit(request.url.path)
+    now = time.time()
+    seconds = max(emulator.settings.fit_seconds, thinking_duration(plan, emulator.settings.time_scale))
+    fit = Fit(
+        fitted_train_set_id=str(uuid.uuid4()),
+        account=owner,
+        plan=plan,
+        route=request.url.path,
+        seq=row_of(request.scope)["seq"],
+        creation=0,
+        limits=model_limits(emulator.settings.limits)[version_of(plan.config.get("model_path"))],
+        mode=emulator.settings.predict,
+        backend=emulator.settings.backend,
+        ready_at=None if fault is not None and fault.kind == "endless_fit" else now + seconds,
+        doomed=(fault.error, fault.error_code) if fault is not None and fault.kind == "fail_fit" else None,
+        created_at=now,
+        charge=cost,
+    )
+    with emulator.database.transaction():
+        fit.creation = charge(
+            request,
+            "fit_created",
+            cost,
+            fitted_train_set_id=fit.fitted_train_set_id,
+            train_set_upload_id=upload.upload_id,
+        )
+        emulator.store.save(fit)
+    return fit, _begin(emulator, fit)
 
 
-async def _work(emulator: Emulator, fit: Fit, upload: Upload, paths: dict[str, Path], fault: Fault | None) -> None:
+def resume_fits(emulator: Emulator) -> None:
+    """Work on the fits again that an earlier process has accepted and not ended; call it on the event loop."""
+    for fit in emulator.store.all_fits():
+        if fit.status == "pending" and not fit.deleted:
+            _begin(emulator, fit)
+
+
+def _begin(emulator: Emulator, fit: Fit) -> "asyncio.Task[None]":
+    task = asyncio.create_task(_work(emulator, fit))
+    emulator.tasks.add(task)
+    task.add_done_callback(emulator.tasks.discard)
+    return task
+
+
+async def _work(emulator: Emulator, fit: Fit) -> None:
+    if fit.ready_at is None:
+        await asyncio.Event().wait()
+        return
     started = time.monotonic()
-    ends = started + emulator.settings.fit_seconds
-    loop = asyncio.get_running_loop()
-    outcome: Learned | DataError | Fault
-    try:
-        if fault is not None:
-            outcome = fault
-        else:
-            outcome = await loop.run_in_executor(
-                emulator.workers, _learn, upload.files, paths, fit.plan, emulator.settings.limits
-            )
-    except DataError as problem:
-        outcome = problem
-    except Exception as problem:  # whatever goes wrong must end the fit, or clients would poll for ever
-        outcome = DataError(f"{type(problem).__name__}: {problem}")
+    model: Learned | None = None
+    error, error_code = fit.doomed or ("", "REQUEST_VALIDATION_ERROR")
+    if fit.doomed is None:
+        try:
+            model = await emulator.model_of(fit)
+        except (ApiError, DataError) as problem:
+            error = str(problem)
+        except Exception as problem:  # whatever goes wrong must end the fit, or clients would poll for ever
+            error = f"{type(problem).__name__}: {problem}"
     worked = time.monotonic() - started
-    await asyncio.sleep(max(0.0, ends - time.monotonic()))
+    await asyncio.sleep(max(0.0, fit.ready_at - time.time()))
     fit.timings = {
-        "elapsed_s": time.monotonic() - started,
+        "elapsed_s": time.time() - fit.created_at,
         "queue_wait_s": 0.0,
         "train_set_transform_s": 0.0,
         "fit_s": worked,
     }
-    if isinstance(outcome, DataError):
-        fit.status, fit.error, fit.error_code = "failed", str(outcome), "REQUEST_VALIDATION_ERROR"
-    elif isinstance(outcome, Fault):
-        fit.status, fit.error, fit.error_code = "failed", outcome.error, outcome.error_code
-    else:
-        fit.model = None if fit.deleted else outcome
-        fit.status = "completed"
-        fit.charge = _charge(fit.plan, outcome)
+    with emulator.database.transaction():
+        if model is None:
+            fit.status, fit.error, fit.error_code = "failed", error, error_code
+            fit.charge = 0
+            emulator.journal.refund(fit.creation)
+        else:
+            fit.status, fit.train_rows, fit.sampled_rows = "completed", model.rows, model.sampled_rows
+            if model.note:
+                emulator.journal.remark(fit.seq, model.note)
+        emulator.store.save(fit)
 
 
 def failure(fit: Fit) -> ApiError:
@@ -113,25 +162,28 @@ def failure(fit: Fit) -> ApiError:
     return ApiError(status, code, fit.error or "The fit failed.")
 
 
-def _learn(files: dict[str, StoredFile], paths: dict[str, Path], plan: FitPlan, overrides: dict[str, int]) -> "Learned":
-    # Imported in the worker thread: scikit-learn and pandas take seconds, which the server's start does not wait for.
-    from tabpfn_emulator._worker import run_fit
-
-    limits = model_limits(overrides)[version_of(plan.config.get("model_path"))]
-    formats = {name: file.info.format for name, file in files.items()}
-    return run_fit(paths, formats, plan, limits)
-
-
-def _charge(plan: FitPlan, model: "Learned") -> int:
+async def _cost(emulator: Emulator, plan: FitPlan, upload: Upload) -> int:
     # Standard fits are free (contract section 4.2).
     if plan.thinking is None:
         return 0
+    file = upload.files["x_train"]
+    loop = asyncio.get_running_loop()
+    try:
+        rows, columns = await loop.run_in_executor(emulator.workers, _shape, file)
+    except DataError:
+        return 0  # the fit is accepted and fails, as on the real service, and a failed fit is free
     return price(
         "thinking_fit",
-        train_rows=model.rows,
+        train_rows=rows,
         test_rows=0,
-        columns=model.columns,
+        columns=columns,
         n_estimators=plan.config.get("n_estimators") or DEFAULT_N_ESTIMATORS,
         version=version_of(plan.config.get("model_path")),
         effort=plan.thinking.get("effort"),
     )
+
+
+def _shape(file: StoredFile) -> tuple[int, int]:
+    from tabpfn_emulator._learning.tables import count_rows
+
+    return count_rows(file.whole, file.info.format)

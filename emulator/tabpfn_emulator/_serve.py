@@ -1,6 +1,7 @@
 """Running the application: one socket, one line on stdout, a clean end."""
 
 import importlib
+import math
 import signal
 import socket
 import sys
@@ -13,18 +14,22 @@ import uvicorn
 
 from tabpfn_emulator._app import build_app
 from tabpfn_emulator._connections import KnownConnectionProtocol
-from tabpfn_emulator._emulator import open_emulator
+from tabpfn_emulator._emulator import Emulator, open_emulator
+from tabpfn_emulator._fits import resume_fits
 from tabpfn_emulator._settings import Settings
 
-KEEP_ALIVE_SECONDS = 75
-"""How long an idle connection stays open; the vendor's client polls every 5 s."""
 _GRACE_SECONDS = 2
 
 
 class _AnnouncingServer(uvicorn.Server):
-    """Prints its address once it accepts connections."""
+    """Goes on with what an earlier process has left, and prints its address once it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, emulator: Emulator) -> None:
+        super().__init__(config)
+        self._emulator = emulator
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        resume_fits(self._emulator)
         await super().startup(sockets=sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
@@ -39,34 +44,40 @@ def serve(
     port: int,
     data_dir: Path | None,
     tokens: tuple[str, ...],
-    fit_seconds: float,
-    upload_parts: int | None,
+    accounts: tuple[tuple[str, str], ...] = (),
+    settings: Settings,
+    control: bool = False,
 ) -> None:
     """Serve until SIGINT or SIGTERM.
 
     Args:
         host: Address to bind.
         port: Port to bind; 0 takes a free one.
-        data_dir: Folder of uploads and journal; None means a temporary one, removed at the end.
-        tokens: The only tokens to accept; empty accepts every non-empty one.
-        fit_seconds: Shortest duration of a fit, in seconds.
-        upload_parts: Signed URLs per file; None leaves it to the request.
+        data_dir: Folder of uploads and database; None means a temporary one, removed at the end.
+        tokens: Tokens to accept, each opening an account of its own.
+        accounts: Name and token of named accounts. Without these and `tokens`, every non-empty token is accepted.
+        settings: What to start with.
+        control: Whether the control routes `/_emulator/*` are there, which inject faults and show the books.
 
     Raises:
-        OSError: When the address cannot be bound or the folder not be made: choose another.
+        OSError: When the address cannot be bound or the folder not be used: choose another.
+        ValueError: When an account or a token is not usable: give another.
     """
     with ExitStack() as stack:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = stack.enter_context(socket.create_server((host, port), family=family, backlog=2048))
+        # asyncio does so for sockets whose protocol number is set, which `create_server` leaves at 0; without it the
+        # second packet of an answer waits 40 ms for the acknowledgement of the first. Connections inherit it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tabpfn-emulator-")))
-        emulator = open_emulator(folder, tokens, Settings(fit_seconds=fit_seconds, upload_parts=upload_parts))
-        stack.callback(emulator.journal.close)
+        emulator = open_emulator(folder, tokens, settings, accounts)
+        stack.callback(emulator.database.close)
         stack.callback(emulator.workers.shutdown, wait=True, cancel_futures=True)
         # Loaded while the server already answers; a fit waits for it in its own thread, and the end of the process
         # does not wait for it.
-        Thread(target=importlib.import_module, args=("tabpfn_emulator._worker",), daemon=True).start()
+        Thread(target=importlib.import_module, args=("tabpfn_emulator._learning.worker",), daemon=True).start()
         config = uvicorn.Config(
-            build_app(emulator),
+            build_app(emulator, control=control),
             http=KnownConnectionProtocol,
             ws="none",
             lifespan="off",
@@ -74,10 +85,10 @@ def serve(
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_keep_alive=math.ceil(settings.idle_close_secs),
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         # uvicorn raises the signal again once it has shut down; being asked to end is no failure here.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        _AnnouncingServer(config).run(sockets=[listener])
+        _AnnouncingServer(config, emulator).run(sockets=[listener])

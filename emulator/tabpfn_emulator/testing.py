@@ -6,15 +6,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from tabpfn_emulator._identity import account_of
+from tabpfn_emulator._books.identity import account_of
 
-__all__ = ["EmulatorControl", "account_of", "running_emulator"]
+__all__ = ["EmulatorAccount", "EmulatorControl", "FaultInjector", "account_of", "running_emulator"]
 
 _READY = "TabPFN emulator listening on "
 _START_SECONDS = 60.0
@@ -23,7 +25,7 @@ _STOP_SECONDS = 10.0
 
 @contextmanager
 def running_emulator(data_dir: Path | str | None = None, *, extra_args: Sequence[str] = ()) -> Iterator[str]:
-    """Run the emulator as a subprocess of this interpreter and end it on exit.
+    """Run the emulator as a subprocess of this interpreter, control routes open, and end it on exit.
 
     Args:
         data_dir: Folder of uploads and journal; None means a temporary folder of the emulator's own.
@@ -36,7 +38,7 @@ def running_emulator(data_dir: Path | str | None = None, *, extra_args: Sequence
         RuntimeError: When the emulator does not come up; the text holds what it wrote to stderr. Most often the
             extra is missing: `pip install "tabpfn-providers[emulator]"`.
     """
-    command = [sys.executable, "-m", "tabpfn_emulator", "--port", "0", *extra_args]
+    command = [sys.executable, "-m", "tabpfn_emulator", "--port", "0", "--faults", *extra_args]
     if data_dir is not None:
         command += ["--data-dir", str(data_dir)]
     with tempfile.TemporaryFile() as errors:
@@ -93,17 +95,18 @@ class EmulatorControl:
         # No proxy from the environment: the emulator is on loopback.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def inject(self, *faults: Mapping[str, Any]) -> None:
+    def inject(self, *faults: Mapping[str, Any], **fault: Any) -> None:
         """Add faults, each used by the next matching requests.
 
         Args:
             faults: One object each, for example `{"route": "/tabpfn/predict", "kind": "status", "status": 503}`; the
-                keys are those of `tabpfn_emulator._faults.Fault`.
+                keys are those of `tabpfn_emulator._faults.Fault`, explained in docs/emulator.md.
+            fault: One more, key by key: `inject(kind="status", status=503, route="/tabpfn/predict")`.
 
         Raises:
-            urllib.error.HTTPError: 422 when a fault is not understood; its body names the field.
+            ValueError: A fault is not understood; the text names the field.
         """
-        self._call("POST", "/_emulator/faults", list(faults))
+        self._call("POST", "/_emulator/faults", [*faults, fault] if fault else list(faults))
 
     def configure(self, **settings: Any) -> None:
         """Change settings until `clear`.
@@ -112,13 +115,17 @@ class EmulatorControl:
             settings: Fields of `tabpfn_emulator._settings.Settings`, for example `fit_seconds=2.0`.
 
         Raises:
-            urllib.error.HTTPError: 422 when a setting is not understood; its body names the field.
+            ValueError: A setting is not understood; the text names the field.
         """
         self._call("POST", "/_emulator/config", settings)
 
+    def clear_faults(self) -> None:
+        """Forget all faults."""
+        self._call("DELETE", "/_emulator/faults")
+
     def clear(self) -> None:
         """Forget all faults and go back to the settings that the emulator was started with."""
-        self._call("DELETE", "/_emulator/faults")
+        self.clear_faults()
         self._call("DELETE", "/_emulator/config")
 
     def faults(self) -> list[dict[str, Any]]:
@@ -147,6 +154,24 @@ class EmulatorControl:
         """
         return [row for row in self._rows("/_emulator/fits") if account is None or row["account"] == account]
 
+    def creations(self, *, kind: str | None = None, account: str | None = None) -> list[dict[str, Any]]:
+        """Return every creation that the emulator has accepted, oldest first, whether or not its answer arrived.
+
+        Args:
+            kind: Only `fit_created`, `predict_run` or `upload_created`.
+            account: Only this account, see `account_of`.
+        """
+        return [
+            row
+            for row in self._rows("/_emulator/creations")
+            if (kind is None or row["kind"] == kind) and (account is None or row["account"] == account)
+        ]
+
+    def totals(self) -> dict[str, Any]:
+        """Return the sums of the books: requests, creations by kind, bytes, tokens charged."""
+        totals: dict[str, Any] = self._call("GET", "/_emulator/totals")
+        return totals
+
     def _rows(self, path: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self._call("GET", path)
         return rows
@@ -158,5 +183,94 @@ class EmulatorControl:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with self._opener.open(request, timeout=30) as response:
-            return json.load(response)
+        try:
+            with self._opener.open(request, timeout=30) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                text = error.read().decode(errors="replace")
+            if error.code == 404:
+                raise RuntimeError(f"{self.url} has no control routes: start it with --faults.") from None
+            raise ValueError(text) from None
+
+
+@dataclass(frozen=True)
+class EmulatorAccount:
+    """One account on a running emulator, and what the emulator has seen of it.
+
+    Args:
+        url: Base URL of the emulator.
+        token: A token of the account.
+        control: The emulator's control routes.
+    """
+
+    url: str
+    token: str = field(repr=False)
+    control: EmulatorControl = field(repr=False)
+
+    @property
+    def account(self) -> str:
+        """The account's id in the books."""
+        return account_of(self.token)
+
+    def journal(self, *, route: str | None = None) -> list[dict[str, Any]]:
+        """Return the account's rows of the journal, oldest first.
+
+        Args:
+            route: Only this route; signed URLs are journalled as `/storage`.
+        """
+        return self.control.journal(route=route, account=self.account)
+
+    def creations(self, *, kind: str | None = None) -> list[dict[str, Any]]:
+        """Return what was created for the account, oldest first, whether or not the answer arrived.
+
+        Args:
+            kind: Only `fit_created`, `predict_run` or `upload_created`.
+        """
+        return self.control.creations(kind=kind, account=self.account)
+
+    def fits(self) -> list[dict[str, Any]]:
+        """Return the account's fits, oldest first, failed and deleted ones included."""
+        return self.control.fits(account=self.account)
+
+    def configure(self, **settings: Any) -> None:
+        """Change settings of the emulator, for this test only.
+
+        Args:
+            settings: Fields of `tabpfn_emulator._settings.Settings`, for example `fit_seconds=2.0`.
+
+        Raises:
+            ValueError: A setting is not understood; the text names the field.
+        """
+        self.control.configure(**settings)
+
+
+class FaultInjector:
+    """Faults of a running emulator.
+
+    Args:
+        control: Its control routes.
+    """
+
+    def __init__(self, control: EmulatorControl) -> None:
+        self._control = control
+
+    def inject(self, *faults: Mapping[str, Any], **fault: Any) -> None:
+        """Add faults, each used by the next matching requests; see `EmulatorControl.inject`.
+
+        Args:
+            faults: One object each.
+            fault: One more, key by key.
+
+        Raises:
+            ValueError: A fault is not understood; the text names the field.
+        """
+        self._control.inject(*faults, **fault)
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """Return the faults that are not used up."""
+        return self._control.faults()
+
+    def clear(self) -> None:
+        """Forget all faults; settings stay."""
+        self._control.clear_faults()

@@ -1,18 +1,14 @@
-"""TabPFNClassifier and TabPFNRegressor of tabpfn-client 0.6.1: fit, predict, save, load."""
-
-import json
+"""TabPFNClassifier and TabPFNRegressor: what they predict, and with which settings."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
 
 
 def rmse(predicted, actual):
     return float(np.sqrt(np.mean((np.asarray(predicted) - np.asarray(actual)) ** 2)))
-
-
-def test_it_is_the_version_that_the_contract_was_read_from(client):
-    assert client.__version__ == "0.6.1"
 
 
 def test_a_classifier_predicts(client, cancer):
@@ -26,7 +22,7 @@ def test_a_classifier_predicts(client, cancer):
     assert (model.classes_[shares.argmax(axis=1)] == predicted).all()
 
 
-def test_a_classifier_with_text_labels_and_mixed_columns_predicts(client):
+def mixed_frame():
     rng = np.random.default_rng(0)
     target = rng.integers(0, 3, 150)
     frame = pd.DataFrame(
@@ -38,18 +34,42 @@ def test_a_classifier_with_text_labels_and_mixed_columns_predicts(client):
             "when": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(150), unit="D"),
         }
     )
-    labels = np.array(["zebra", "ape", "mole"])[target]
+    return frame, target
+
+
+@pytest.mark.parametrize(
+    "labels", [["zebra", "ape", "mole"], [30, 10, 20], [2.0, -1.0, 0.0]], ids=["text", "integers", "floats"]
+)
+def test_labels_of_any_type_and_mixed_columns(client, labels):
+    frame, target = mixed_frame()
+    labels = np.array(labels)[target]
     model = client.TabPFNClassifier().fit(frame, labels)
-    assert model.classes_.tolist() == ["ape", "mole", "zebra"]
+    assert model.classes_.tolist() == sorted(set(labels.tolist()))
     predicted = model.predict(frame)
     assert (predicted == labels).mean() > 0.95
     assert (model.classes_[model.predict_proba(frame).argmax(axis=1)] == predicted).all()
 
 
-def test_arrays_are_taken_as_well(client, cancer):
-    train, test, y_train, _ = cancer
-    model = client.TabPFNClassifier().fit(train.to_numpy(), y_train.to_numpy())
-    assert model.predict(test.to_numpy()).shape == (len(test),)
+def test_labels_that_are_booleans(client, few):
+    train, test, y_train, _ = few
+    model = client.TabPFNClassifier().fit(train, y_train == 1)
+    predicted = model.predict(test)
+    assert predicted.dtype == bool
+    assert (model.classes_[model.predict_proba(test).argmax(axis=1)] == predicted).all()
+
+
+def test_a_regressor_takes_mixed_columns(client):
+    frame, target = mixed_frame()
+    predicted = client.TabPFNRegressor().fit(frame, target * 10.0).predict(frame)
+    assert rmse(predicted, target * 10.0) < 4
+
+
+@pytest.mark.parametrize("kind", ["numbers", "objects"])
+def test_arrays_are_taken_as_well(client, kind):
+    frame, target = mixed_frame()
+    array = frame[["number"]].to_numpy() if kind == "numbers" else frame[["number", "note"]].to_numpy()
+    model = client.TabPFNClassifier().fit(array, target)
+    assert model.predict(array).shape == (150,)
 
 
 @pytest.mark.parametrize("output_type", ["mean", "median", "mode"])
@@ -81,87 +101,158 @@ def test_a_regressor_predicts_main(client, diabetes):
     }
 
 
-@pytest.mark.parametrize("rows_per_call", [400, 40])
-def test_a_regressor_predicts_full_split_or_not(client, control, diabetes, account, rows_per_call):
-    control.configure(limits={"test_set_max_rows_w_full_regression_output": rows_per_call})
+def check_full(predicted, rows):
+    bars = len(predicted["borders"]) - 1
+    logits = np.asarray(predicted["logits"], dtype=float)
+    logits = np.where(np.isnan(logits), -np.inf, logits)  # 0.4.1 leaves a bar outside of the support at NaN
+    assert logits.shape == (rows, bars)
+    assert np.isneginf(logits).any()
+    assert np.exp(logits).sum(axis=1) == pytest.approx(1)
+    assert predicted["quantiles"].shape == (9, rows)
+    assert [predicted[name].shape for name in ("mean", "median", "mode")] == [(rows,)] * 3
+
+
+def test_a_regressor_predicts_full(client, diabetes):
     train, test, y_train, _ = diabetes
     model = client.TabPFNRegressor().fit(train, y_train)
     predicted = model.predict(test, output_type="full")
-    bars = len(predicted["borders"]) - 1
-    assert predicted["logits"].shape == (len(test), bars)
-    assert np.isneginf(predicted["logits"]).any()
-    assert np.exp(predicted["logits"]).sum(axis=1) == pytest.approx(1)
-    assert predicted["quantiles"].shape == (9, len(test))
+    check_full(predicted, len(test))
     assert predicted["mean"] == pytest.approx(model.predict(test))
-    calls = len(control.journal(route="/tabpfn/predict", account=account))
-    assert calls == 1 + -(-len(test) // rows_per_call)
 
 
-def test_the_asynchronous_mode(client, control, cancer, account):
-    train, test, y_train, _ = cancer
-    control.configure(fit_seconds=2.0, retry_in_secs=0.5)
-    model = client.TabPFNClassifier(api_mode="async").fit(train, y_train)
-    assert model.predict(test).shape == (len(test),)
-    assert len(control.journal(route="/tabpfn/submit_fit_job", account=account)) == 1
-    assert len(control.journal(route="/tabpfn/get_fit_status", account=account)) >= 2
-    assert model.fit_timings_["elapsed_s"] > 1.9
-
-
-def test_the_automatic_mode_follows_the_servers_threshold(client, control, cancer, account):
-    train, _, y_train, _ = cancer
-    control.configure(async_threshold_bytes=1)
-    client.TabPFNClassifier().fit(train, y_train)
-    assert len(control.journal(route="/tabpfn/submit_fit_job", account=account)) == 1
-
-
-def test_a_long_synchronous_fit_with_keepalive(client, control, cancer):
-    train, test, y_train, _ = cancer
-    control.configure(fit_seconds=0.5, keepalive_after_secs=0.1, keepalive_every_secs=0.1)
-    model = client.TabPFNClassifier(api_mode="sync").fit(train, y_train)
-    assert model.predict(test).shape == (len(test),)
-
-
-def test_a_thinking_fit(client, control, cancer, account):
-    train, test, y_train, _ = cancer
-    model = client.TabPFNClassifier(thinking_effort="high", thinking_timeout_s=30, thinking_metric="accuracy")
-    model.fit(train, y_train)
-    assert model.predict(test).shape == (len(test),)
-    (fit,) = control.fits(account=account)
-    assert fit["thinking"] == {"effort": "high", "timeout_secs": 30.0, "metric": "accuracy"}
-    assert "thinking" in fit["systems"]
-    assert model._last_meta["execution_mode"] == "thinking"
-
-
-@pytest.mark.parametrize("model_path", ["v2.6_default", "v3.5-fast_default"])
-def test_a_chosen_model_version(client, diabetes, model_path):
+@pytest.mark.needs("a split of full outputs")
+def test_full_outputs_are_split_over_400_rows(client, posts, diabetes):
     train, test, y_train, _ = diabetes
-    model = client.TabPFNRegressor(model_path=model_path, n_estimators=2, text_handling="simple")
-    assert model.fit(train, y_train).predict(test).shape == (len(test),)
-    assert model._last_meta["billing_model_version"] == model_path.split("_")[0]
-    assert model._last_meta["n_estimators"] == 2
+    rows = pd.concat([train, test])
+    assert len(rows) > 400
+    model = client.TabPFNRegressor().fit(train, y_train)
+    check_full(model.predict(rows, output_type="full"), len(rows))
+    assert posts("/tabpfn/predict") == [200, 200]
 
 
-def test_a_saved_model_is_loaded_and_predicts_the_same(client, diabetes, tmp_path):
+def test_a_full_output_over_the_servers_limit_is_refused_or_split(client, lacking, control, diabetes, posts):
     train, test, y_train, _ = diabetes
-    model = client.TabPFNRegressor(random_state=7).fit(train, y_train)
-    record = model.save_model(tmp_path / "model.json")
-    assert json.loads((tmp_path / "model.json").read_text()) == record
-    loaded = client.TabPFNRegressor.load_model(tmp_path / "model.json")
-    assert loaded.model_id_ == model.model_id_
-    assert loaded.predict(test) == pytest.approx(model.predict(test))
+    control.configure(limits={"test_set_max_rows_w_full_regression_output": 40})
+    model = client.TabPFNRegressor().fit(train, y_train)
+    if "a split of full outputs" in lacking:
+        with pytest.raises(ValueError, match="full regression output"):
+            model.predict(test, output_type="full")
+    else:
+        check_full(model.predict(test, output_type="full"), len(test))
+        assert len(posts("/tabpfn/predict")) == -(-len(test) // 40)
 
 
-def test_a_saved_classifier_keeps_its_classes(client, cancer):
-    train, test, y_train, _ = cancer
-    model = client.TabPFNClassifier().fit(train, y_train)
-    loaded = client.TabPFNClassifier.load_model(model.save_model())
-    assert loaded.classes_.tolist() == [0, 1]
-    assert (loaded.predict(test) == model.predict(test)).all()
+OPTIONS = {
+    "n_estimators": 4,
+    "softmax_temperature": 0.5,
+    "average_before_softmax": True,
+    "ignore_pretraining_limits": True,
+    "inference_precision": "autocast",
+    "random_state": 3,
+    "inference_config": {"SUBSAMPLE_SAMPLES": 30},
+    "categorical_features_indices": [0],
+    "fit_mode": "fit_with_cache",
+}
 
 
-def test_timings_are_reported(client, cancer):
-    train, test, y_train, _ = cancer
-    model = client.TabPFNClassifier().fit(train, y_train)
-    model.predict(test)
-    assert model.fit_timings_["fit_s"] > 0
-    assert model.last_predict_timings["predict_s"] > 0
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_every_setting_of_the_model_is_taken(client, control, account, few, task):
+    train, test, y_train, _ = few
+    options = {**OPTIONS, "balance_probabilities": True} if task == "classification" else OPTIONS
+    estimator = client.TabPFNClassifier if task == "classification" else client.TabPFNRegressor
+    model = estimator(**options).fit(train, y_train, description="forty rows")
+    assert len(model.predict(test)) == len(test)
+    (fitted,) = control.fits(account=account)
+    assert fitted["config"] == options
+    assert fitted["task"] == task
+    assert model._last_meta["tabpfn_config"]["n_estimators"] == 4
+    assert client.UserDataClient.get_data_summary()["datasets"][0]["description"] == "forty rows"
+
+
+def test_the_paper_version_has_no_systems(client, control, account, fit):
+    fit(paper_version=True)
+    fit()
+    assert [fitted["systems"] for fitted in control.fits(account=account)] == [[], ["preprocessing", "text"]]
+
+
+@pytest.mark.parametrize(
+    "version",
+    [
+        "v2",
+        "v2.5",
+        "v2.6",
+        "v3",
+        pytest.param("v3.5", marks=pytest.mark.needs("v3.5")),
+        pytest.param("v3.5-fast", marks=pytest.mark.needs("v3.5-fast")),
+    ],
+)
+@pytest.mark.parametrize("estimator", ["TabPFNClassifier", "TabPFNRegressor"])
+def test_a_chosen_model_version(client, few, control, account, lacking, estimator, version):
+    from tabpfn_client.api_models import ModelVersion
+
+    train, test, y_train, _ = few
+    model = getattr(client, estimator).create_default_for_version(ModelVersion(version), n_estimators=2)
+    assert len(model.fit(train, y_train).predict(test)) == len(test)
+    (fitted,) = control.fits(account=account)
+    assert f"{version}_default" in fitted["config"]["model_path"]
+    if "metadata about billing" not in lacking:
+        assert model._last_meta["billing_model_version"] == version
+        assert model._last_meta["n_estimators"] == 2
+
+
+@pytest.mark.parametrize("estimator", ["TabPFNClassifier", "TabPFNRegressor"])
+def test_every_model_that_the_client_lists(client, few, control, account, estimator):
+    train, _, y_train, _ = few
+    names = getattr(client, estimator).list_available_models()
+    for name in names:
+        getattr(client, estimator)(model_path=name).fit(train, y_train)
+    paths = [fitted["config"].get("model_path", "auto") for fitted in control.fits(account=account)]
+    assert len(paths) == len(names)
+    assert [name in path or name == "default" for name, path in zip(names, paths, strict=True)] == [True] * len(names)
+
+
+@pytest.mark.needs("text_handling")
+@pytest.mark.parametrize("preset", ["advanced", "simple"])
+def test_text_handling(client, control, account, preset):
+    frame, target = mixed_frame()
+    model = client.TabPFNClassifier(text_handling=preset).fit(frame[["note"]], target)
+    assert (model.predict(frame[["note"]]) == target).mean() > 0.9
+    assert control.fits(account=account)[0]["text_handling"] == preset
+
+
+def test_equal_fits_predict_equally(client, diabetes):
+    train, test, y_train, _ = diabetes
+    first, second = (client.TabPFNRegressor().fit(train, y_train) for _ in range(2))
+    assert first.model_id_ != second.model_id_
+    assert (first.predict(test) == second.predict(test)).all()
+
+
+def test_scikit_learn_clones_and_scores(client, few):
+    train, _, y_train, _ = few
+    model = clone(client.TabPFNClassifier(n_estimators=2))
+    assert cross_val_score(model, train, y_train, cv=2).mean() > 0.5
+
+
+def test_the_servers_metadata_is_kept(client, few, fit):
+    model = fit()
+    model.predict(few[1])
+    assert model._last_meta["test_set_num_rows"] == len(few[1])
+    assert model._last_meta["test_set_num_cols"] == few[1].shape[1]
+    assert model._last_meta["task"] == "classification"
+
+
+@pytest.mark.needs("metadata about billing")
+@pytest.mark.parametrize(
+    ("options", "mode", "cache"),
+    [
+        ({}, "standard", "not_requested"),
+        ({"thinking_mode": True}, "thinking", "not_requested"),
+        ({"fit_mode": "fit_with_cache"}, "cache", "hit"),
+    ],
+)
+def test_metadata_tells_how_it_was_billed(few, fit, options, mode, cache):
+    model = fit(**options)
+    model.predict(few[1])
+    assert (model._last_meta["execution_mode"], model._last_meta["cache_outcome"]) == (mode, cache)
+    assert model._last_meta["billing_model_version"] == "v3"
+    assert model._last_meta["classes"] == [0, 1]

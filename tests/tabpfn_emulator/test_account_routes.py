@@ -34,6 +34,9 @@ PROTECTED = [
     ("GET", "/get_data_summary/"),
     ("DELETE", "/delete_dataset/"),
     ("DELETE", "/delete_all_datasets/"),
+    ("GET", "/download_all_data/"),
+    ("DELETE", "/delete_user_account/"),
+    ("POST", "/auth/send_verification_email/"),
 ]
 
 

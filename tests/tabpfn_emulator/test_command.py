@@ -35,7 +35,7 @@ def test_it_prints_exactly_one_line_and_ends_cleanly(number):
 @pytest.mark.parametrize("route", ["/tabpfn/submit_fit_job", "/tabpfn/fit"])
 def test_it_ends_cleanly_in_the_middle_of_a_fit(route, cancer, helpers):
     frame, target = cancer
-    with start("--fit-seconds", "600") as process:
+    with start("--faults", "--fit-seconds", "600") as process:
         url = process.stdout.readline().split()[-1]
         EmulatorControl(url).configure(keepalive_after_secs=0.0)
         api = helpers.api(url)
@@ -67,7 +67,7 @@ def test_options_reach_the_emulator(tmp_path):
             text = answer.read().decode()
     assert '"fit_seconds":1.5' in text
     assert '"upload_parts":4' in text
-    assert (tmp_path / "data" / "journal.jsonl").exists()
+    assert (tmp_path / "data" / "emulator.sqlite3").exists()
 
 
 def test_a_failed_start_shows_why():

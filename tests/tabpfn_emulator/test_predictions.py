@@ -205,12 +205,14 @@ def test_unseen_values_at_prediction_are_no_failure(api):
     assert len(api.predict(fitted, strange, "classification").json()["prediction"]) == 3
 
 
-def test_a_large_train_set_is_learnt_from_a_sample(api, control):
+def test_a_large_train_set_is_learnt_from_a_sample_and_the_journal_says_so(api, control, journal):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(30_000, 2)), columns=["a", "b"])
     fitted = api.fit(frame, (frame["a"] > 0).astype(int).rename("y"), "classification")
     (row,) = control.fits(account=api.account)
     assert (row["train_rows"], row["sampled_rows"]) == (30_000, 20_000)
+    (entry,) = journal.rows("/tabpfn/fit")
+    assert entry["note"] == "trained on a seeded sample of 20000 of 30000 rows"
     test = frame.head(20_000)
     predicted = api.predict(fitted, test, "classification", output_type="preds").json()["prediction"]
     assert np.mean(np.array(predicted) == (test["a"] > 0)) > 0.95

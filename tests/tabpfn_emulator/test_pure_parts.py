@@ -1,6 +1,4 @@
-"""Parts without a server: signatures, limits, prices, encodings."""
-
-import string
+"""Parts without a server: limits, prices, encodings."""
 
 import numpy as np
 import pandas as pd
@@ -8,51 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tabpfn_emulator._encoding import choose_encoder
-from tabpfn_emulator._envelopes import StorageError
-from tabpfn_emulator._limits import MODEL_VERSIONS, price, version_of
-from tabpfn_emulator._signing import Signer
+from tabpfn_emulator._books.limits import MODEL_VERSIONS, price, version_of
+from tabpfn_emulator._learning.encoding import choose_encoder
 
 settings.register_profile("emulator", derandomize=True, deadline=None)
 settings.load_profile("emulator")
-
-names = st.text(string.ascii_lowercase + "-", min_size=1, max_size=8)
-values = st.text(string.ascii_letters + string.digits + "/,", max_size=8)
-headers = st.dictionaries(names, values, max_size=3)
-
-
-def query_of(text):
-    return dict(part.split("=", 1) for part in text.replace("%3B", ";").split("&"))
-
-
-@given(headers, st.integers(1, 2**31))
-def test_a_signature_holds_for_what_was_signed(sent, expires):
-    signer = Signer()
-    query = query_of(signer.sign("PUT", "/storage/a/b/0", expires, sent))
-    signer.check("PUT", "/storage/a/b/0", query, sent, now=expires - 1)
-    with pytest.raises(StorageError, match="expired"):
-        signer.check("PUT", "/storage/a/b/0", query, sent, now=expires)
-
-
-@given(headers, st.sampled_from(["method", "path", "expiry", "header", "key"]))
-def test_a_signature_holds_for_nothing_else(sent, change):
-    signer = Signer()
-    sent = {"content-type": "a", **sent}
-    query = query_of(signer.sign("PUT", "/storage/a", 1_000, sent))
-    method, path, checker = "PUT", "/storage/a", signer
-    if change == "method":
-        method = "GET"
-    elif change == "path":
-        path = "/storage/b"
-    elif change == "expiry":
-        query["X-Expires"] = "2000"
-    elif change == "header":
-        sent = {**sent, "content-type": sent["content-type"] + "x"}
-    else:
-        checker = Signer()
-    with pytest.raises(StorageError) as refusal:
-        checker.check(method, path, query, sent, now=1)
-    assert refusal.value.status == 403
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,246 @@
+"""The books: one row for every request to the API and its storage, one for every accepted creation."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from tabpfn_emulator._state.database import Database
+
+CreationKind = Literal["fit_created", "predict_run", "upload_created"]
+"""What a request can make the service do for good."""
+
+_ROW: Final = (
+    "seq",
+    "time",
+    "method",
+    "route",
+    "account",
+    "status",
+    "bearer",
+    "bytes_in",
+    "bytes_out",
+    "charge",
+    "fault",
+    "ids",
+    "note",
+    "seconds",
+)
+_CREATION: Final = ("id", "seq", "time", "kind", "route", "account", "charge", "ids")
+SELECT_ROWS: Final = f"SELECT {', '.join(_ROW)} FROM journal WHERE seq > ? ORDER BY seq"  # noqa: S608  # constants
+SELECT_CREATIONS: Final = f"SELECT {', '.join(_CREATION)} FROM creations WHERE id > ? ORDER BY id"  # noqa: S608  # constants
+
+
+class Journal:
+    """The rows, in order of arrival, in the database.
+
+    A row is there from the moment the request arrives, with `status` None until it is answered; a request whose
+    connection was dropped, or whose server was killed, keeps None.
+
+    Args:
+        database: Where the rows go.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._open: dict[int, dict[str, Any]] = {}
+
+    def open_row(self, method: str, route: str, *, bearer: bool) -> dict[str, Any]:
+        """Begin the row of a request.
+
+        Args:
+            method: HTTP method.
+            route: Path without query; signed URLs count as `/storage`.
+            bearer: Whether an Authorization header came with it.
+        """
+        now = time.time()
+        seq = self._database.execute(
+            "INSERT INTO journal (time, method, route, bearer) VALUES (?, ?, ?, ?)", (now, method, route, bearer)
+        )
+        row: dict[str, Any] = {
+            "seq": seq,
+            "time": now,
+            "method": method,
+            "route": route,
+            "account": None,
+            "status": None,
+            "bearer": bearer,
+            "bytes_in": 0,
+            "bytes_out": 0,
+            "charge": 0,
+            "fault": None,
+            "ids": {},
+            "note": None,
+            "seconds": None,
+        }
+        self._open[seq] = row
+        return row
+
+    def close_row(self, row: dict[str, Any]) -> None:
+        """Write the row of a request that has ended."""
+        row["seconds"] = round(time.time() - row["time"], 6)
+        self._database.execute(
+            "UPDATE journal SET account = ?, status = ?, bytes_in = ?, bytes_out = ?, fault = ?, ids = ?, seconds = ?"
+            " WHERE seq = ?",
+            (
+                row["account"],
+                row["status"],
+                row["bytes_in"],
+                row["bytes_out"],
+                row["fault"],
+                json.dumps(row["ids"]),
+                row["seconds"],
+                row["seq"],
+            ),
+        )
+        del self._open[row["seq"]]
+
+    def created(self, row: dict[str, Any], kind: CreationKind, charge: int = 0, **ids: str) -> int:
+        """Write an accepted creation, before its answer leaves.
+
+        Args:
+            row: The row of the request that asked for it.
+            kind: What it is.
+            charge: Its price in tokens, 0 or more.
+            ids: The ids that it made or used; they go into the request's row too.
+
+        Returns:
+            The creation's id, for `refund`.
+        """
+        row["ids"].update(ids)
+        with self._database.transaction():
+            creation = self._database.execute(
+                "INSERT INTO creations (seq, time, kind, route, account, charge, ids) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (row["seq"], time.time(), kind, row["route"], row["account"], charge, json.dumps(ids)),
+            )
+            self._database.execute(
+                "UPDATE journal SET account = ?, ids = ? WHERE seq = ?",
+                (row["account"], json.dumps(row["ids"]), row["seq"]),
+            )
+            self._add(row["seq"], row["account"], time.time(), charge)
+        return creation
+
+    def refund(self, creation: int) -> None:
+        """Give back what a creation was charged, because it came to nothing.
+
+        Args:
+            creation: What `created` returned.
+        """
+        with self._database.transaction():
+            ((seq, account, when, charge),) = self._database.rows(
+                "SELECT seq, account, time, charge FROM creations WHERE id = ?", (creation,)
+            )
+            self._database.execute("UPDATE creations SET charge = 0 WHERE id = ?", (creation,))
+            self._add(seq, account, when, -charge)
+
+    def _add(self, seq: int, account: str | None, when: float, charge: int) -> None:
+        if not charge:
+            return
+        self._database.execute("UPDATE journal SET charge = charge + ? WHERE seq = ?", (charge, seq))
+        if account is not None:
+            self._database.execute(
+                "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET tokens = tokens + excluded.tokens",
+                (account, datetime.fromtimestamp(when, UTC).date().isoformat(), charge),
+            )
+        if seq in self._open:
+            self._open[seq]["charge"] += charge
+
+    def remark(self, seq: int, text: str) -> None:
+        """Write a note into a row, also when its request has ended.
+
+        Args:
+            seq: The row.
+            text: What a reader of the books should know.
+        """
+        self._database.execute("UPDATE journal SET note = ? WHERE seq = ?", (text, seq))
+        if seq in self._open:
+            self._open[seq]["note"] = text
+
+    def rows(self, after: int = 0) -> list[dict[str, Any]]:
+        """Return the rows, oldest first; open ones as they are now.
+
+        Args:
+            after: Only rows whose `seq` is greater.
+        """
+        return [self._open.get(row["seq"], row) for row in as_rows(self._database.rows(SELECT_ROWS, (after,)))]
+
+    def creations(self, after: int = 0) -> list[dict[str, Any]]:
+        """Return the accepted creations, oldest first.
+
+        Args:
+            after: Only those whose `id` is greater.
+        """
+        return as_creations(self._database.rows(SELECT_CREATIONS, (after,)))
+
+    def totals(self) -> dict[str, Any]:
+        """Return the sums over all rows and creations."""
+        count, charge = self._database.rows("SELECT count(*), coalesce(sum(charge), 0) FROM journal")[0]
+        closed = self._database.rows("SELECT coalesce(sum(bytes_in), 0), coalesce(sum(bytes_out), 0) FROM journal")[0]
+        routes = self._database.rows("SELECT route, count(*) FROM journal GROUP BY route ORDER BY route")
+        kinds = self._database.rows("SELECT kind, count(*) FROM creations GROUP BY kind ORDER BY kind")
+        accounts = self._database.rows("SELECT account, sum(tokens) FROM usage GROUP BY account ORDER BY account")
+        return {
+            "requests": count,
+            "bytes_in": closed[0] + sum(row["bytes_in"] for row in self._open.values()),
+            "bytes_out": closed[1] + sum(row["bytes_out"] for row in self._open.values()),
+            "charge": charge,
+            "routes": dict(routes),
+            "creations": dict(kinds),
+            "charges": dict(accounts),
+        }
+
+    def used(self, account: str, first_day: str) -> int:
+        """Return the tokens that an account has been charged.
+
+        Args:
+            account: The account.
+            first_day: From this day on, UTC, as `YYYY-MM-DD`.
+        """
+        found = self._database.rows(
+            "SELECT coalesce(sum(tokens), 0) FROM usage WHERE account = ? AND day >= ?", (account, first_day)
+        )
+        return int(found[0][0])
+
+
+def as_rows(found: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Return the result of `SELECT_ROWS` as the control route shows it."""
+    rows = [dict(zip(_ROW, values, strict=True)) for values in found]
+    for row in rows:
+        row["ids"] = json.loads(row["ids"])
+        row["bearer"] = bool(row["bearer"])
+    return rows
+
+
+def as_creations(found: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Return the result of `SELECT_CREATIONS` as the control route shows it."""
+    creations = [dict(zip(_CREATION, values, strict=True)) for values in found]
+    for creation in creations:
+        creation["ids"] = json.loads(creation["ids"])
+    return creations
+
+
+def read_books(path: Path, *, creations: bool) -> list[dict[str, Any]]:
+    """Return the rows or the creations of a data folder's database, whether or not an emulator runs on it.
+
+    Args:
+        path: The database file.
+        creations: The accepted creations instead of the requests.
+
+    Raises:
+        OSError: When there is no such file or it holds no books: name the folder of an emulator.
+    """
+    if not path.is_file():
+        raise OSError(f"there is no {path.name} in {path.parent}")
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            if creations:
+                return as_creations(connection.execute(SELECT_CREATIONS, (0,)))
+            return as_rows(connection.execute(SELECT_ROWS, (0,)))
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as error:
+        raise OSError(f"{path} cannot be read: {error}") from None

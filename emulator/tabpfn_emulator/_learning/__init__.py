@@ -1,0 +1,1 @@
+"""What has been learnt from an upload: tables, encodings, stand-in models, and how long learning takes."""

@@ -1,0 +1,102 @@
+"""Control routes for tests: faults, settings, accounts, books. No token, not journalled, only with `--faults`."""
+
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tabpfn_emulator._bodies.requests import refusal
+from tabpfn_emulator._emulator import emulator_of, json_bytes
+from tabpfn_emulator._envelopes import invalid
+from tabpfn_emulator._faults import Fault
+from tabpfn_emulator._settings import Settings
+
+_FAULTS: TypeAdapter[list[Fault]] = TypeAdapter(list[Fault])
+_CHANGES: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(dict[str, JsonValue])
+
+
+def _after(request: Request) -> int:
+    text = request.query_params.get("after", "")
+    return int(text) if text.isdecimal() else 0
+
+
+async def journal(request: Request) -> Response:
+    """Return the rows of the journal, oldest first; `?after=N` leaves out the first N."""
+    return JSONResponse(emulator_of(request).journal.rows(_after(request)))
+
+
+async def creations(request: Request) -> Response:
+    """Return the accepted creations, oldest first; `?after=N` leaves out the first N."""
+    return JSONResponse(emulator_of(request).journal.creations(_after(request)))
+
+
+async def totals(request: Request) -> Response:
+    """Return the sums over the books."""
+    return JSONResponse(emulator_of(request).journal.totals())
+
+
+class _AccountChange(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    add_tokens: list[str] = []
+    revoke_tokens: list[str] = []
+    email_verified: bool | None = None
+
+
+async def accounts(request: Request) -> Response:
+    """List (GET) the accounts that were named or changed; open or change (POST) one."""
+    book = emulator_of(request).accounts
+    if request.method == "GET":
+        return JSONResponse(book.all())
+    try:
+        change = _AccountChange.model_validate_json(await json_bytes(request))
+    except ValidationError as error:
+        raise refusal(error) from None
+    try:
+        return JSONResponse(book.change(**change.model_dump()))
+    except ValueError as error:
+        raise invalid(f"{error}.") from None
+
+
+async def fits(request: Request) -> Response:
+    """Return every fit that was accepted, oldest first."""
+    return JSONResponse([fit.as_row() for fit in emulator_of(request).store.all_fits()])
+
+
+async def faults(request: Request) -> Response:
+    """List (GET), add (POST a JSON list) or clear (DELETE) faults."""
+    book = emulator_of(request).faults
+    if request.method == "DELETE":
+        book.waiting.clear()
+    elif request.method == "POST":
+        try:
+            book.waiting += _FAULTS.validate_json(await json_bytes(request))
+        except ValidationError as error:
+            raise invalid(str(error)) from None
+    return JSONResponse([fault.model_dump() for fault in book.waiting])
+
+
+async def config(request: Request) -> Response:
+    """Show (GET), change (POST a JSON object) or reset (DELETE) the settings."""
+    emulator = emulator_of(request)
+    if request.method == "DELETE":
+        emulator.settings = emulator.start_settings
+    elif request.method == "POST":
+        try:
+            changes = _CHANGES.validate_json(await json_bytes(request))
+            emulator.settings = Settings.model_validate({**emulator.settings.model_dump(), **changes})
+        except ValidationError as error:
+            raise invalid(str(error)) from None
+    return JSONResponse(emulator.settings.model_dump())
+
+
+ROUTES = [
+    Route("/_emulator/journal", journal, methods=["GET"]),
+    Route("/_emulator/creations", creations, methods=["GET"]),
+    Route("/_emulator/totals", totals, methods=["GET"]),
+    Route("/_emulator/accounts", accounts, methods=["GET", "POST"]),
+    Route("/_emulator/fits", fits, methods=["GET"]),
+    Route("/_emulator/faults", faults, methods=["GET", "POST", "DELETE"]),
+    Route("/_emulator/config", config, methods=["GET", "POST", "DELETE"]),
+]

@@ -1,0 +1,85 @@
+"""Things with an id, as JSON in the database: uploads, fits, and whatever else a restart must not lose."""
+
+import json
+from contextlib import AbstractContextManager
+from typing import Any
+
+from tabpfn_emulator._state.database import Database
+
+
+class Documents:
+    """JSON objects by kind and id.
+
+    Args:
+        database: Where they are.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Commit everything in the block at once; nothing in it may await."""
+        return self._database.transaction()
+
+    def put(self, kind: str, document_id: str, account: str, data: Any) -> None:
+        """Keep a document, new or changed; call it before the answer that names its id leaves.
+
+        Args:
+            kind: For example `upload`; each kind has ids of its own.
+            document_id: Its id.
+            account: Its owner, who stays the same.
+            data: A JSON value, without secrets.
+        """
+        self._database.execute(
+            "INSERT INTO documents (kind, id, account, data) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (kind, id) DO UPDATE SET data = excluded.data",
+            (kind, document_id, account, json.dumps(data)),
+        )
+
+    def get(self, kind: str, document_id: str, account: str | None = None) -> Any:
+        """Return a document; None when there is none, or it is another account's.
+
+        Args:
+            kind: Its kind.
+            document_id: Its id.
+            account: Its owner; None leaves that to the caller.
+        """
+        found = self._database.rows(
+            "SELECT account, data FROM documents WHERE kind = ? AND id = ?", (kind, document_id)
+        )
+        return json.loads(found[0][1]) if found and account in {None, found[0][0]} else None
+
+    def all(self, kind: str, account: str | None = None) -> list[tuple[str, str, Any]]:
+        """Return id, owner and value of the documents of a kind, oldest first.
+
+        Args:
+            kind: Their kind.
+            account: Their owner; None for all.
+        """
+        found = self._database.rows(
+            "SELECT id, account, data FROM documents WHERE kind = ?1 AND (?2 IS NULL OR account = ?2) ORDER BY number",
+            (kind, account),
+        )
+        return [(document_id, owner, json.loads(data)) for document_id, owner, data in found]
+
+    def delete(self, kind: str, document_id: str) -> None:
+        """Forget a document."""
+        self._database.execute("DELETE FROM documents WHERE kind = ? AND id = ?", (kind, document_id))
+
+
+class Downloads:
+    """Predictions behind a `prediction_uri`, by id.
+
+    Args:
+        documents: Where they are kept.
+    """
+
+    def __init__(self, documents: Documents) -> None:
+        self._documents = documents
+
+    def __setitem__(self, download_id: str, value: Any) -> None:
+        self._documents.put("download", download_id, "", value)
+
+    def get(self, download_id: str) -> Any:
+        """Return a download; None when there is none."""
+        return self._documents.get("download", download_id)

@@ -1,0 +1,89 @@
+"""Bytes on their way to disk: at most about 1 MiB of a body in memory, nothing left of one that ends early."""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import BinaryIO
+
+import google_crc32c
+
+from tabpfn_emulator._storage.object_stores import Received
+
+WRITE_BYTES = 1 << 20
+"""A body is written in pieces of about this many bytes."""
+_SUFFIX = ".incoming"
+
+
+class TooManyBytesError(Exception):
+    """The body is longer than it may be.
+
+    Args:
+        size: Bytes that had arrived.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"{size} bytes had arrived.")
+        self.size = size
+
+
+class _Writer:
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._crc32c = google_crc32c.Checksum()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._size = 0
+
+    def write(self, piece: bytes | bytearray) -> None:
+        self._crc32c.update(bytes(piece))
+        self._md5.update(piece)
+        self._size += self._file.write(piece)
+
+    def received(self) -> Received:
+        return Received(self._size, self._crc32c.digest(), self._md5.digest())
+
+
+async def receive(body: AsyncIterator[bytes], target: Path, largest: int) -> Received:
+    """Stream a body into a file, which is there once the whole body is.
+
+    Args:
+        body: The body, in chunks as they come.
+        target: The file; one that is there already is replaced.
+        largest: Most bytes to take.
+
+    Returns:
+        Size and checksums, taken on the way.
+
+    Raises:
+        TooManyBytesError: When the body is longer than `largest`: it is refused.
+        FileNotFoundError: When the folder is gone, because the upload was deleted meanwhile.
+    """
+    scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex}{_SUFFIX}")
+    size, waiting = 0, bytearray()
+    try:
+        with scratch.open("wb") as file:
+            writer = _Writer(file)
+            async for chunk in body:
+                size += len(chunk)
+                if size > largest:
+                    raise TooManyBytesError(size)
+                waiting += chunk
+                if len(waiting) >= WRITE_BYTES:
+                    await asyncio.to_thread(writer.write, waiting)
+                    waiting = bytearray()
+            writer.write(waiting)
+        scratch.replace(target)
+        return writer.received()
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process has left of bodies that had not arrived as a whole.
+
+    Args:
+        folder: Folder of all uploads; nothing may be on its way into it.
+    """
+    for scratch in folder.rglob(f"*{_SUFFIX}"):
+        scratch.unlink()

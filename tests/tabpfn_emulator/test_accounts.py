@@ -1,0 +1,180 @@
+"""Accounts: several tokens each, rotation, revocation, unverified addresses; the control routes that change them."""
+
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from tabpfn_emulator._books.accounts import Accounts
+from tabpfn_emulator._state.database import Database
+from tabpfn_emulator.testing import EmulatorControl, account_of, running_emulator
+
+
+@pytest.fixture
+def change(control, bare):
+    def post(**body):
+        return bare.post(f"{control.url}/_emulator/accounts", json=body)
+
+    return post
+
+
+@pytest.fixture
+def open_accounts(tmp_path):
+    """Open the accounts of one folder, again and again, as restarts do."""
+    running = []
+
+    def begin(only=(), named=()):
+        while running:
+            running.pop().close()
+        running.append(Database(tmp_path / "accounts.sqlite3"))
+        return Accounts(running[0], only, named)
+
+    yield begin
+    for database in running:
+        database.close()
+
+
+@pytest.fixture
+def name():
+    return f"team-{uuid.uuid4().hex}"
+
+
+def status(api):
+    return api.http.get("/protected/").status_code
+
+
+def test_two_tokens_open_one_account_and_rotate(api, other_api, change, name, cancer, control):
+    answer = change(name=name, add_tokens=[api.token])
+    assert answer.json() == {"name": name, "email_verified": True, "tokens": 1}
+    fitted = api.fit(cancer[0].head(40), cancer[1].head(40), "classification")
+    assert other_api.post("/tabpfn/get_fit_status", {"fitted_train_set_id": fitted}).status_code == 404
+    assert change(name=name, add_tokens=[other_api.token], revoke_tokens=[api.token]).json()["tokens"] == 1
+    answer = other_api.post("/tabpfn/get_fit_status", {"fitted_train_set_id": fitted})
+    assert answer.json()["status"] == "completed"
+    assert status(api) == 401
+    assert {row["status"] for row in control.journal(account=name)} == {200}
+    assert account_of(api.token) not in {row["account"] for row in control.journal(route="/tabpfn/fit")}
+
+
+def test_an_account_that_opened_itself_takes_more_tokens(api, other_api, change, cancer):
+    fitted = api.fit(cancer[0].head(40), cancer[1].head(40), "classification")
+    assert change(name=api.account, add_tokens=[other_api.token]).status_code == 200
+    answers = [caller.post("/tabpfn/get_fit_status", {"fitted_train_set_id": fitted}) for caller in (api, other_api)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    change(name=api.account, revoke_tokens=[api.token])
+    assert (status(api), status(other_api)) == (401, 200)
+
+
+def test_an_address_that_is_not_verified_is_403_everywhere(api, change, name):
+    change(name=name, add_tokens=[api.token], email_verified=False)
+    for method, path in (("GET", "/protected/"), ("GET", "/tabpfn/get_settings"), ("POST", "/get_api_usage/")):
+        assert api.http.request(method, path).status_code == 403
+    change(name=name, email_verified=True)
+    assert status(api) == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"name": ""},
+        {"name": "two words"},
+        {"name": "a", "add_tokens": [""]},
+        {"name": "a", "add_tokens": [" x"]},
+        {"name": "a", "colour": "blue"},
+        {"name": "a", "add_tokens": "x"},
+    ],
+)
+def test_a_change_that_is_not_understood_is_refused(change, body):
+    assert change(**body).status_code == 422
+
+
+def test_a_token_opens_one_account_only_and_a_refusal_shows_no_token(api, change, name):
+    change(name=name, add_tokens=[api.token])
+    answer = change(name=f"{name}-2", add_tokens=["fresh-one", api.token])
+    assert answer.status_code == 422
+    assert api.token not in answer.text
+    assert change(name=f"{name}-3", add_tokens=["fresh-one"]).status_code == 200
+
+
+def test_accounts_of_the_command_line_are_the_only_ones(tmp_path, helpers):
+    options = ("--account", "ann=one", "--account", "ann=two=2", "--account", "bob=three", "--token", "four")
+    with running_emulator(tmp_path, extra_args=options) as url:
+        tokens = ("one", "two=2", "three", "four", "five")
+        callers = [helpers.api(url, token=token) for token in tokens]
+        assert [status(caller) for caller in callers] == [200, 200, 200, 200, 401]
+        rows = EmulatorControl(url).journal(route="/protected/")
+        assert [row["account"] for row in rows] == ["ann", "ann", "bob", account_of("four"), None]
+        for caller in callers:
+            caller.close()
+    kept = b"".join(path.read_bytes() for path in tmp_path.glob("emulator.sqlite3*"))
+    assert b"three" not in kept
+
+
+@pytest.mark.parametrize("option", ["ann", "=one", "ann=", "an n=one"])
+def test_an_account_that_is_not_understood_is_a_usage_error(option):
+    done = subprocess.run(
+        [sys.executable, "-m", "tabpfn_emulator", "--account", option],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_without_faults_there_are_no_control_routes(helpers):
+    with subprocess.Popen([sys.executable, "-m", "tabpfn_emulator"], stdout=subprocess.PIPE, text=True) as process:
+        url = process.stdout.readline().split()[-1]
+        with helpers.client(base_url=url) as client:
+            paths = ("journal", "creations", "totals", "accounts", "fits", "faults", "config")
+            assert {client.get(f"/_emulator/{path}").status_code for path in paths} == {404}
+            assert client.post("/_emulator/accounts", json={"name": "a", "add_tokens": ["b"]}).status_code == 404
+            assert client.get("/").status_code == 200
+        process.terminate()
+
+
+def test_tokens_of_a_start_hold_for_that_run_and_added_ones_for_good(open_accounts):
+    first = open_accounts(named=[("ann", "old")])
+    first.change("ann", add_tokens=["added"])
+    second = open_accounts(named=[("ann", "new")])
+    assert [second.of_token(token) for token in ("old", "new", "added")] == [None, "ann", "ann"]
+
+
+def test_what_was_revoked_or_closed_stays_so(open_accounts):
+    first = open_accounts(named=[("ann", "a"), ("bob", "b")])
+    first.change("ann", revoke_tokens=["a"])
+    first.close("bob")
+    second = open_accounts(named=[("ann", "a"), ("bob", "b"), ("ann", "c")])
+    assert [second.of_token(token) for token in "abc"] == [None, None, "ann"]
+    assert {each["name"]: each["closed"] for each in second.all()} == {"ann": False, "bob": True}
+    second.change("bob")
+    assert second.of_token("b") == "bob"
+
+
+def test_a_closed_account_that_opened_itself_stays_closed(open_accounts):
+    open_accounts().close(account_of("a"))
+    assert [open_accounts().of_token(token) for token in "ab"] == [None, account_of("b")]
+
+
+def test_a_refused_change_changes_nothing(open_accounts):
+    accounts = open_accounts(named=[("ann", "a")])
+    with pytest.raises(ValueError, match="another account"):
+        accounts.change("bob", add_tokens=["b", "a"])
+    assert (accounts.of_token("a"), accounts.of_token("b")) == ("ann", None)
+    assert [each["name"] for each in accounts.all()] == ["ann"]
+
+
+def test_a_token_that_was_added_elsewhere_is_no_start(open_accounts):
+    open_accounts(named=[("ann", "a")]).change("ann", add_tokens=["shared"])
+    with pytest.raises(ValueError, match="another account"):
+        open_accounts(named=[("bob", "shared")])
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Basic abc", "bearer", "Token x"])
+def test_a_header_without_a_bearer_token_is_401(control, bare, header):
+    answer = bare.get(f"{control.url}/protected/", headers={"Authorization": header})
+    assert (answer.status_code, answer.json()["error_code"]) == (401, "UNAUTHORIZED")
+    assert answer.headers["www-authenticate"] == "Bearer"
