@@ -18,7 +18,9 @@ from tabpfn_emulator._envelopes import (
     storage_error_response,
 )
 from tabpfn_emulator._faults import covers
+from tabpfn_emulator._fits import resume_fits
 from tabpfn_emulator._misbehaviour import Call, misbehave
+from tabpfn_emulator._reasoning_jobs import ReasoningJobs
 from tabpfn_emulator._routes import account, auth, legacy, prediction, reasoning, storage, training
 from tabpfn_emulator._routes import control as control_routes
 from tabpfn_emulator._turns import Turns
@@ -27,8 +29,8 @@ _CONTROL = "/_emulator/"
 _STORAGE = "/storage"
 
 
-def build_app(emulator: Emulator, *, control: bool) -> ASGIApp:
-    """Return the ASGI application of an emulator.
+def build_app(emulator: Emulator, *, control: bool) -> "_Books":
+    """Return the ASGI application of an emulator, whose `resume` goes on with what an earlier process has left.
 
     Args:
         emulator: Its state.
@@ -55,8 +57,7 @@ def build_app(emulator: Emulator, *, control: bool) -> ASGIApp:
         },
     )
     routes.state.emulator = emulator
-    reasoning.install(routes, emulator)
-    return _Books(routes, emulator, control=control)
+    return _Books(routes, emulator, reasoning.install(routes, emulator), control=control)
 
 
 class _Books:
@@ -65,11 +66,17 @@ class _Books:
     Plain ASGI and outermost, because it must see the bytes that go over the wire, crashes included.
     """
 
-    def __init__(self, app: ASGIApp, emulator: Emulator, *, control: bool) -> None:
+    def __init__(self, app: ASGIApp, emulator: Emulator, jobs: ReasoningJobs, *, control: bool) -> None:
         self._app = app
         self._emulator = emulator
+        self._jobs = jobs
         self._control = control
         self._turns = Turns()
+
+    def resume(self) -> None:
+        """Work again on the fits and jobs that have not ended; call it on the event loop."""
+        resume_fits(self._emulator)
+        self._jobs.resume()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or (self._control and scope["path"].startswith(_CONTROL)):

@@ -140,8 +140,10 @@ def open_emulator(
     """
     uploads = data_dir / "uploads"
     uploads.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(uploads)
     database = Database(data_dir / FILE_NAME)
+    # Only now: the database holds the folder's lock, so nobody else's bytes are on their way.
+    for folder in (uploads, data_dir / "reasoning"):
+        remove_unfinished(folder)
     documents = Documents(database)
     workers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="emulator")
     return Emulator(

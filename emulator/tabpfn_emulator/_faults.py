@@ -1,9 +1,9 @@
 """Faults on demand: what a test injects, and which request it meets."""
 
 from random import Random
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 Kind = Literal[
     "status",
@@ -29,12 +29,23 @@ Kind = Literal[
 
 _WORKER_KINDS = frozenset({"fail_fit", "endless_fit"})
 _AFTER_KINDS = frozenset({"status", "rate_limit", "quota", "drop", "hang", "streamed_error", "garbage"})
+_WITHOUT_BODY = frozenset({204, 205, 304})
 _DEFAULT_ROUTES = {
     "missing_status": "/tabpfn/fit",
     "prediction_uri": "/tabpfn/predict",
     "expired_url": "/storage",
     "cut_upload": "/storage",
 }
+
+
+def _route(route: str) -> str:
+    if not route.startswith(("/", "*")):
+        raise ValueError(f"{route!r} is no route: give a path, the beginning of one and *, or *")
+    return route
+
+
+Route = Annotated[str, AfterValidator(_route)]
+"""A path, the beginning of one and `*`, or `*`."""
 
 
 class Fault(BaseModel):
@@ -72,10 +83,10 @@ class Fault(BaseModel):
         error_code: Code of the kinds `fail_fit` and `status`.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     kind: Kind
-    route: str = "*"
+    route: Route = "*"
     method: str | None = None
     times: int | None = Field(default=1, ge=1)
     skip: int = Field(default=0, ge=0)
@@ -105,6 +116,8 @@ class Fault(BaseModel):
         if self.route == "*":
             self.route = _DEFAULT_ROUTES.get(self.kind, "*")
         self._become_a_status()
+        if self.status in _WITHOUT_BODY:
+            raise ValueError(f"status {self.status} has no body to answer with; use another one")
         self._random = Random(self.seed)  # noqa: S311  # a repeatable choice, not a secret
         return self
 

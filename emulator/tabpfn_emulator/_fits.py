@@ -40,7 +40,7 @@ def check_thinking(plan: FitPlan) -> None:
 
 
 async def assemble(emulator: Emulator, upload: Upload) -> dict[str, Path]:
-    """Return the files of an upload, checked against what was announced.
+    """Return the files of an upload, checked against what was announced; once, unless more arrives.
 
     Raises:
         ApiError: 422 when bytes are missing, or size or hash differ: upload again.
@@ -48,10 +48,13 @@ async def assemble(emulator: Emulator, upload: Upload) -> dict[str, Path]:
     if not upload.complete:
         raise invalid(f"The upload {upload.upload_id} is not complete: not every part has arrived.")
     loop = asyncio.get_running_loop()
-    paths = {}
-    for name, file in upload.files.items():
-        paths[name] = await loop.run_in_executor(emulator.workers, file.assemble)
-    return paths
+    async with upload.checking:
+        while not upload.checked:
+            arrivals = upload.arrivals
+            for file in upload.files.values():
+                await loop.run_in_executor(emulator.workers, file.assemble)
+            upload.checked_arrivals = arrivals
+    return {name: file.whole for name, file in upload.files.items()}
 
 
 async def accept_fit(request: Request, plan: FitPlan) -> "tuple[Fit, asyncio.Task[None]]":
@@ -76,6 +79,8 @@ async def accept_fit(request: Request, plan: FitPlan) -> "tuple[Fit, asyncio.Tas
     cost = await _cost(emulator, plan, upload)
     # It may have been deleted while its bytes were checked.
     emulator.store.upload(owner, upload.upload_id, "train")
+    if not upload.checked:
+        raise invalid(f"Bytes of the upload {upload.upload_id} arrived while it was read: ask again.")
     check_quota(request, cost)
     fault = emulator.faults.take_for_fit(request.url.path)
     now = time.time()
@@ -103,6 +108,7 @@ async def accept_fit(request: Request, plan: FitPlan) -> "tuple[Fit, asyncio.Tas
             fitted_train_set_id=fit.fitted_train_set_id,
             train_set_upload_id=upload.upload_id,
         )
+        emulator.store.seal(upload)
         emulator.store.save(fit)
     return fit, _begin(emulator, fit)
 

@@ -63,6 +63,14 @@ class _Caught:
             self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
         self.body += message.get("body", b"")
 
+    def json_object(self) -> dict[str, Any] | None:
+        """Return the body; None when it is no JSON object, as an archive or an empty answer of the storage."""
+        try:
+            answer = json.loads(self.body)
+        except ValueError:
+            return None
+        return answer if isinstance(answer, dict) else None
+
 
 async def misbehave(call: Call) -> None:
     """Let a fault happen to a request.
@@ -123,6 +131,9 @@ async def _drop(call: Call) -> None:
         await call.app(call.scope, call.receive, _headers_and_spaces(call))
     elif call.fault.when == "after":
         await call.app(call.scope, call.receive, _swallow)
+    else:
+        # Closing with bytes unread would be a reset, which callers see as another error than a closed connection.
+        await _drain(call.receive)
     await hang_up(call.scope, call.receive)
 
 
@@ -159,9 +170,11 @@ async def _streamed_error(call: Call) -> None:
 
 async def _missing_status(call: Call) -> None:
     caught = await _catch(call)
-    answer = json.loads(caught.body)
-    answer.pop("status", None)
-    await _answer(call.send, caught.status, json.dumps(answer).encode(), caught.headers)
+    answer = caught.json_object()
+    if answer is not None and "status" in answer:
+        del answer["status"]
+        caught.body = bytearray(json.dumps(answer).encode())
+    await _answer(call.send, caught.status, bytes(caught.body), caught.headers)
 
 
 async def _truncated(call: Call) -> None:
@@ -177,10 +190,11 @@ async def _garbage(call: Call) -> None:
 
 async def _prediction_uri(call: Call) -> None:
     caught = await _catch(call)
-    answer = json.loads(caught.body)
-    if "prediction" in answer:
+    answer = caught.json_object()
+    if answer is not None and "prediction" in answer:
         answer |= _put_behind_url(call, answer.pop("prediction"))
-    await _answer(call.send, caught.status, json.dumps(answer).encode(), caught.headers)
+        caught.body = bytearray(json.dumps(answer).encode())
+    await _answer(call.send, caught.status, bytes(caught.body), caught.headers)
 
 
 def _put_behind_url(call: Call, prediction: Any) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""The jobs of the reasoning API: in worker threads, picked up again after a restart by whoever asks for them."""
+"""The jobs of the reasoning API: in worker threads; what was accepted survives a restart."""
 
 import asyncio
 import json
 import tempfile
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from tabpfn_emulator._emulator import Emulator
 from tabpfn_emulator._envelopes import DataError
 from tabpfn_emulator._state.reasoning import ReasoningStore
+from tabpfn_emulator._storage.incoming import scratch_beside
 
 if TYPE_CHECKING:
     from tabpfn_emulator._learning.reasoning import ReasoningModel
@@ -39,41 +39,59 @@ class ReasoningJobs:
     def __init__(self, emulator: Emulator, store: ReasoningStore) -> None:
         self._emulator = emulator
         self._store = store
-        self._running: dict[str, asyncio.Task[None]] = {}
+        self._running: set[asyncio.Task[None]] = set()
         self._models: OrderedDict[str, ReasoningModel] = OrderedDict()
 
-    def ensure(self, account: str, job_id: str) -> None:
-        """Begin to work on a job that has not ended, unless it is being worked on already."""
-        job = self._store.get("reasoning_job", account, job_id)
-        if job["status"] in {"completed", "failed"} or job_id in self._running:
-            return
-        task = asyncio.create_task(self._work(account, job_id, job))
-        self._running[job_id] = task
-        task.add_done_callback(lambda _: self._running.pop(job_id))
+    def begin(self, account: str, job_id: str) -> None:
+        """Begin to work on a job that was committed; call it on the event loop."""
+        task = asyncio.create_task(self._work(account, job_id, self._store.get("reasoning_job", account, job_id)))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def resume(self) -> None:
+        """Work on the jobs again that an earlier process has accepted and not ended; call it on the event loop."""
+        for account, job_id in self._store.unfinished_jobs():
+            self.begin(account, job_id)
 
     async def _work(self, account: str, job_id: str, job: dict[str, Any]) -> None:
         self._store.change("reasoning_job", account, job_id, status="running", updated_at=time.time())
+        if job.get("endless"):
+            await asyncio.Event().wait()
+        model: ReasoningModel | None = None
+        ended: dict[str, Any] = {"status": "completed"}
         try:
             if job["job_type"] == "reasoning_fit":
-                ended = await self._fit(account, job)
+                model = await self._fit(account, job)
             else:
-                ended = await self._predict(account, job_id, job)
+                await self._predict(account, job_id, job)
         except Exception as problem:  # whatever goes wrong must end the job, or clients would poll for ever
             text = str(problem) if isinstance(problem, DataError) else f"{type(problem).__name__}: {problem}"
             ended = {"status": "failed", "error_message": text}
-        now = time.time()
-        self._store.change("reasoning_job", account, job_id, **ended, updated_at=now, completed_at=now)
+        self._end(account, job_id, job, ended, model)
 
-    async def _fit(self, account: str, job: dict[str, Any]) -> dict[str, Any]:
+    def _end(
+        self, account: str, job_id: str, job: dict[str, Any], ended: dict[str, Any], model: "ReasoningModel | None"
+    ) -> None:
+        # The job may have gone with its account; then its model would be left behind.
+        if not self._store.has("reasoning_job", account, job_id):
+            return
+        now = time.time()
+        with self._store.transaction():
+            if model is not None:
+                ended["model_id"] = self._store.add("reasoning_model", account, {"recipe": job["recipe"]})
+            self._store.change("reasoning_job", account, job_id, **ended, updated_at=now, completed_at=now)
+        if model is not None:
+            self._remember(ended["model_id"], model)
+
+    async def _fit(self, account: str, job: dict[str, Any]) -> "ReasoningModel":
+        if job.get("doomed") is not None:
+            raise DataError(job["doomed"])
         recipe = job["recipe"]
         if recipe["foreign_teacher"]:
             raise DataError(NO_FOREIGN_TEACHER)
-        model = await self._learn(account, recipe)
-        model_id = self._store.add("reasoning_model", account, {"recipe": recipe})
-        self._remember(model_id, model)
-        return {"status": "completed", "model_id": model_id}
+        return await self._learn(account, recipe)
 
-    async def _predict(self, account: str, job_id: str, job: dict[str, Any]) -> dict[str, Any]:
+    async def _predict(self, account: str, job_id: str, job: dict[str, Any]) -> None:
         model = await self._model(account, job["model_id"])
         dataset, target = job["dataset"], self._store.result_path(job_id)
         path, file_format = self._file(account, dataset)
@@ -82,12 +100,11 @@ class ReasoningJobs:
             with tempfile.TemporaryDirectory() as scratch:
                 source, source_format = _project(path, file_format, dataset["columns"], Path(scratch))
                 predictions = model.predict_file(source, source_format, dataset["filter"])
-            written = target.with_name(uuid.uuid4().hex)
+            written = scratch_beside(target)
             written.write_text(json.dumps({"model_id": job["model_id"], "predictions": predictions}))
             written.replace(target)
 
         await self._in_worker(work)
-        return {"status": "completed"}
 
     async def _model(self, account: str, model_id: str) -> "ReasoningModel":
         recipe = self._store.get("reasoning_model", account, model_id)["recipe"]

@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Thread
@@ -14,8 +15,7 @@ import uvicorn
 
 from tabpfn_emulator._app import build_app
 from tabpfn_emulator._connections import KnownConnectionProtocol
-from tabpfn_emulator._emulator import Emulator, open_emulator
-from tabpfn_emulator._fits import resume_fits
+from tabpfn_emulator._emulator import open_emulator
 from tabpfn_emulator._settings import Settings
 
 _GRACE_SECONDS = 2
@@ -24,12 +24,12 @@ _GRACE_SECONDS = 2
 class _AnnouncingServer(uvicorn.Server):
     """Goes on with what an earlier process has left, and prints its address once it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, emulator: Emulator) -> None:
+    def __init__(self, config: uvicorn.Config, resume: Callable[[], None]) -> None:
         super().__init__(config)
-        self._emulator = emulator
+        self._resume = resume
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        resume_fits(self._emulator)
+        self._resume()
         await super().startup(sockets=sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
@@ -76,8 +76,9 @@ def serve(
         # Loaded while the server already answers; a fit waits for it in its own thread, and the end of the process
         # does not wait for it.
         Thread(target=importlib.import_module, args=("tabpfn_emulator._learning.worker",), daemon=True).start()
+        app = build_app(emulator, control=control)
         config = uvicorn.Config(
-            build_app(emulator, control=control),
+            app,
             http=KnownConnectionProtocol,
             ws="none",
             lifespan="off",
@@ -91,4 +92,4 @@ def serve(
         # uvicorn raises the signal again once it has shut down; being asked to end is no failure here.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: None)
-        _AnnouncingServer(config, emulator).run(sockets=[listener])
+        _AnnouncingServer(config, app.resume).run(sockets=[listener])

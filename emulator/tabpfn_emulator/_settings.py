@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tabpfn_emulator._books.limits import DAILY_TOKENS, DATASET_MAX_SIZE_BYTES, LIMIT_FIELDS, MONTHLY_TOKENS
+from tabpfn_emulator._faults import Route
 from tabpfn_emulator._learning.thinking import DEFAULT_TIME_SCALE
 
 
@@ -18,7 +19,7 @@ def _known_limits(limits: dict[str, int]) -> dict[str, int]:
 class Settings(BaseModel):
     """Settings of the running emulator, changed by `POST /_emulator/config`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     limits: Annotated[dict[str, int], AfterValidator(_known_limits)] = {}
     """ModelLimit fields to set on all versions."""
@@ -48,7 +49,7 @@ class Settings(BaseModel):
     """Tokens that an account may use a month, UTC."""
     rate_limits: bool = False
     """Whether the published limits of calls per minute and hour hold (contract section 4.3)."""
-    latency: dict[str, Annotated[float, Field(ge=0)]] = {}
+    latency: dict[Route, Annotated[float, Field(ge=0)]] = {}
     """Seconds that requests to a route take at least; `/v1/*` stands for all that begin so, `*` for all of the API."""
     idle_close_secs: float = Field(default=75.0, ge=0)
     """Idle connections are closed after so many seconds; the vendor's client polls every 5."""

@@ -24,13 +24,22 @@ _EXTRA = ("sklearn", "starlette", "uvicorn")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+def _not_empty(text: str) -> str:
+    if not text:
+        raise typer.BadParameter("must not be empty; was a shell variable not set?")
+    return text
+
+
 @app.callback(invoke_without_command=True)
 def emulator(
     context: typer.Context,
-    host: Annotated[str, typer.Option(help="Address to bind. Anything but loopback is your decision.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(parser=_not_empty, help="Address to bind. Anything but loopback is your decision.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to bind; 0 takes a free one.")] = 0,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where uploads and the journal are kept. Default: a temporary folder.")
+        str | None,
+        typer.Option(parser=_not_empty, help="Where uploads and the journal are kept. Default: a temporary folder."),
     ] = None,
     token: Annotated[
         list[str] | None,
@@ -98,6 +107,8 @@ def emulator(
         )
         raise typer.Exit(MISSING_EXTRA_EXIT_CODE)
     _need_backend(backend)
+    from pydantic import ValidationError
+
     from tabpfn_emulator._serve import serve
     from tabpfn_emulator._settings import Settings
 
@@ -105,8 +116,8 @@ def emulator(
         serve(
             host=host,
             port=port,
-            data_dir=data_dir,
-            tokens=tuple(token or ()),
+            data_dir=Path(data_dir) if data_dir else None,
+            tokens=tuple(_usable(each, "--token") for each in token or ()),
             accounts=_accounts(account or ()),
             settings=Settings(
                 fit_seconds=fit_seconds,
@@ -123,11 +134,22 @@ def emulator(
             ),
             control=faults,
         )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise typer.BadParameter(first["msg"].removeprefix("Value error, "), param_hint=option) from None
     except ValueError as problem:
         raise typer.BadParameter(f"{problem}") from None
     except OSError as problem:
         typer.echo(f"The emulator cannot start on {host}:{port}: {problem}", err=True)
         raise typer.Exit(1) from None
+
+
+def _usable(token: str, option: str) -> str:
+    # The text does not repeat the token.
+    if not token or not token.isascii() or not token.isprintable() or token != token.strip():
+        raise typer.BadParameter("a token is printable ASCII without space around it, and not empty", param_hint=option)
+    return token
 
 
 def _need_backend(backend: str) -> None:
@@ -158,7 +180,7 @@ def _accounts(options: Sequence[str]) -> tuple[tuple[str, str], ...]:
         if not name or not token:
             # The text does not repeat the option: it may be a token.
             raise typer.BadParameter("an account is given as NAME=TOKEN", param_hint="--account")
-        named.append((name, token))
+        named.append((name, _usable(token, "--account")))
     return tuple(named)
 
 
@@ -197,5 +219,7 @@ def _line(row: dict[str, Any]) -> str:
     when = datetime.fromtimestamp(row["time"], UTC).isoformat(timespec="milliseconds")
     what = row["kind"] if "kind" in row else f"{row['method']} {row['status'] or '-'}"
     ids = " ".join(f"{name}={value}" for name, value in row["ids"].items())
-    parts = [f"{row['seq']:>6}", when, f"{what:<14}", row["route"], row["account"] or "-", f"{row['charge']}"]
-    return "  ".join([*parts, ids]).rstrip()
+    parts = [f"{row['seq']:>6}", when, f"{what:<14}", row["route"], row["account"] or "-", f"{row['charge']}", ids]
+    if row.get("fault"):
+        parts.append(f"fault={row['fault']}")
+    return "  ".join(parts).rstrip()

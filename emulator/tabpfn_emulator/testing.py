@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -140,11 +141,7 @@ class EmulatorControl:
             account: Only this account, see `account_of`.
             after: Only rows whose `seq` is greater.
         """
-        return [
-            row
-            for row in self._rows(f"/_emulator/journal?after={after}")
-            if (route is None or row["route"] == route) and (account is None or row["account"] == account)
-        ]
+        return self._rows("/_emulator/journal", after=after, route=route, account=account)
 
     def fits(self, *, account: str | None = None) -> list[dict[str, Any]]:
         """Return every fit that the emulator has accepted, oldest first, failed and deleted ones included.
@@ -152,7 +149,7 @@ class EmulatorControl:
         Args:
             account: Only this account, see `account_of`.
         """
-        return [row for row in self._rows("/_emulator/fits") if account is None or row["account"] == account]
+        return self._rows("/_emulator/fits", account=account)
 
     def creations(self, *, kind: str | None = None, account: str | None = None) -> list[dict[str, Any]]:
         """Return every creation that the emulator has accepted, oldest first, whether or not its answer arrived.
@@ -161,19 +158,47 @@ class EmulatorControl:
             kind: Only `fit_created`, `predict_run` or `upload_created`.
             account: Only this account, see `account_of`.
         """
-        return [
-            row
-            for row in self._rows("/_emulator/creations")
-            if (kind is None or row["kind"] == kind) and (account is None or row["account"] == account)
-        ]
+        return self._rows("/_emulator/creations", kind=kind, account=account)
 
     def totals(self) -> dict[str, Any]:
         """Return the sums of the books: requests, creations by kind, bytes, tokens charged."""
         totals: dict[str, Any] = self._call("GET", "/_emulator/totals")
         return totals
 
-    def _rows(self, path: str) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._call("GET", path)
+    def change_account(
+        self,
+        name: str,
+        *,
+        add_tokens: Sequence[str] = (),
+        revoke_tokens: Sequence[str] = (),
+        email_verified: bool | None = None,
+    ) -> dict[str, Any]:
+        """Open a named account, or change one: rotate its keys, verify its e-mail address or take that back.
+
+        Args:
+            name: The account; one that is not there yet is opened.
+            add_tokens: Tokens that open it from now on.
+            revoke_tokens: Tokens that open nothing any more.
+            email_verified: False makes the API answer 403; None leaves it.
+
+        Returns:
+            The account as it is now.
+
+        Raises:
+            ValueError: A token is another account's, or an argument is not understood; the text says which.
+        """
+        change = {
+            "name": name,
+            "add_tokens": list(add_tokens),
+            "revoke_tokens": list(revoke_tokens),
+            "email_verified": email_verified,
+        }
+        account: dict[str, Any] = self._call("POST", "/_emulator/accounts", change)
+        return account
+
+    def _rows(self, path: str, **only: str | int | None) -> list[dict[str, Any]]:
+        query = urllib.parse.urlencode({name: value for name, value in only.items() if value is not None})
+        rows: list[dict[str, Any]] = self._call("GET", f"{path}?{query}")
         return rows
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -43,7 +44,9 @@ def served_logo(monkeypatch) -> Iterator[None]:
 
         def open_on_loopback(url: str):
             assert url.startswith("https://")
-            return urlopen(f"http://127.0.0.1:{server.server_port}/logo.png")
+            # Prefect's test leaves what it gets open: bytes, not a socket that is found unclosed at the very end.
+            with urlopen(f"http://127.0.0.1:{server.server_port}/logo.png") as answer:
+                return BytesIO(answer.read())
 
         monkeypatch.setattr(suite, "urlopen", open_on_loopback)
         yield

@@ -57,6 +57,17 @@ def test_two_tokens_open_one_account_and_rotate(api, other_api, change, name, ca
     assert account_of(api.token) not in {row["account"] for row in control.journal(route="/tabpfn/fit")}
 
 
+def test_keys_rotate_from_python(api, control, name):
+    assert control.change_account(name, add_tokens=[api.token])["tokens"] == 1
+    assert status(api) == 200
+    assert control.change_account(name, email_verified=False)["email_verified"] is False
+    assert status(api) == 403
+    control.change_account(name, revoke_tokens=[api.token], email_verified=True)
+    assert status(api) == 401
+    with pytest.raises(ValueError, match="without spaces"):
+        control.change_account("two words")
+
+
 def test_an_account_that_opened_itself_takes_more_tokens(api, other_api, change, cancer):
     fitted = api.fit(cancer[0].head(40), cancer[1].head(40), "classification")
     assert change(name=api.account, add_tokens=[other_api.token]).status_code == 200

@@ -114,3 +114,27 @@ def test_a_missing_extra_is_one_clear_error(package):
     assert package in done.stderr
     assert 'pip install "tabpfn-providers[emulator]"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--host", ""),
+        ("--data-dir", ""),
+        ("--token", ""),
+        ("--token", " "),
+        ("--token", "tök"),
+        ("--account", "team=tök"),
+        ("--fit-seconds", "inf"),
+        ("--time-scale", "inf"),
+        ("--upload-parts", "10001"),
+        ("--latency", "protected=1"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused_by_name(option, value, tmp_path):
+    command = [sys.executable, "-m", "tabpfn_emulator", option, value]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert option in ran.stderr
+    assert "pydantic" not in ran.stderr
+    assert list(tmp_path.iterdir()) == []

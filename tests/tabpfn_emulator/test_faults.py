@@ -263,6 +263,16 @@ def test_a_fit_that_fails(api, control, fit_body):
     assert (answer.status_code, answer.json()["message"]) == (500, "out of memory")
 
 
+@pytest.mark.parametrize("kind", ["missing_status", "prediction_uri"])
+def test_answers_that_are_no_json_objects_pass_unchanged(api, control, upload, kind):
+    control.inject(kind=kind, route="/download_all_data/")
+    archive = api.http.get("/download_all_data/")
+    assert (archive.status_code, archive.content[:2]) == (200, b"PK")
+    control.inject(kind=kind, route="/storage")
+    assert api.put(open_upload(api), b"0")[0].status_code == 200
+    assert control.faults() == []
+
+
 def test_lowered_limits(api, control, fit_body):
     control.configure(limits={"train_set_max_rows": 39})
     assert api.http.get("/tabpfn/get_settings").json()["max_model_limit"]["train_set_max_rows"] == 39

@@ -216,3 +216,19 @@ def test_the_file_holds_the_journal_and_nothing_secret(tmp_path, cancer, helpers
     assert b"very-secret-token" not in kept
     assert b"X-Signature" not in kept
     assert {row["account"] for row in shown} == {api.account}
+
+
+@pytest.mark.parametrize(
+    "change", [{"fit_seconds": float("inf")}, {"latency": {"*": float("inf")}}, {"latency": {"tabpfn": 1}}]
+)
+def test_a_setting_that_is_refused_is_not_kept(control, change):
+    with pytest.raises(ValueError, match=r"finite|no route"):
+        control.configure(**change)
+    control.configure(retry_in_secs=0.1)
+
+
+def test_a_fault_that_is_refused_is_not_kept(control):
+    for fault in ({"kind": "delay", "seconds": float("inf")}, {"kind": "status", "status": 204}):
+        with pytest.raises(ValueError, match=r"finite|no body"):
+            control.inject({"kind": "drop"}, fault)
+    assert control.faults() == []

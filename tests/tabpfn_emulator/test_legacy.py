@@ -1,7 +1,10 @@
 """The deprecated multipart routes /v1/fit and /v1/predict (contract section 1.11), as their stored pages call them."""
 
 import json
+import time
+from http.client import HTTPConnection
 
+import httpx
 import numpy as np
 import pytest
 
@@ -268,3 +271,53 @@ def test_wrong_methods_and_paths_below_v1_answer_envelope_a(api):
     wrong, unknown = api.http.get("/v1/fit"), api.http.get("/v1/nothing")
     assert (wrong.status_code, wrong.json()["code"]) == (405, "error.method_not_allowed")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "error.not_found")
+
+
+def kept(api):
+    return api.http.get("/get_data_summary/").raise_for_status().json()["datasets"]
+
+
+SMALL = b"a,target\n1,2\n2,3\n"
+
+
+def test_a_fit_that_is_refused_leaves_no_upload(api, control):
+    control.configure(rate_limits=True, predict="constant")
+    accepted = 0
+    # More than the 60 of a window, because a minute may begin meanwhile.
+    while (answer := send(api, "/v1/fit", {"task": "regression"}, dataset_file=SMALL)).status_code == 200:
+        accepted += 1
+        assert accepted <= 120
+    assert answer.status_code == 429
+    assert len(kept(api)) == accepted
+
+
+def test_a_fit_that_fails_leaves_no_upload(api, control):
+    control.inject(kind="fail_fit", route="/v1/fit")
+    assert send(api, "/v1/fit", {"task": "regression"}, dataset_file=SMALL).status_code == 500
+    assert send(api, "/v1/fit", {"task": "regression"}, dataset_file=b"a,target\n1,x\n2,y\n").status_code == 422
+    assert kept(api) == []
+
+
+def test_a_fit_is_one_creation(api, control, model):
+    assert [row["kind"] for row in control.creations(account=api.account)] == ["fit_created"]
+
+
+def test_a_request_ends_with_its_caller_and_the_fit_goes_on(api, control):
+    control.inject(kind="endless_fit", route="/v1/fit")
+    parts = {"data": (None, '{"task": "regression"}'), "dataset_file": ("d.csv", SMALL)}
+    request = api.http.build_request("POST", "/v1/fit", files=parts)
+    connection = HTTPConnection(httpx.URL(control.url).netloc.decode(), timeout=30)
+    connection.request("POST", "/v1/fit", request.read(), dict(request.headers))
+    until(lambda: control.fits(account=api.account))
+    connection.close()
+    until(lambda: [row for row in control.journal(account=api.account) if row["status"] == 499])
+    assert [fit["status"] for fit in control.fits(account=api.account)] == ["pending"]
+    assert len(kept(api)) == 1
+
+
+def until(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it never came to that")

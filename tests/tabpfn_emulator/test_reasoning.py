@@ -1,13 +1,21 @@
 """The reasoning API, generation A (contract section 11), from the upload of a file to the artifact of a prediction."""
 
+import asyncio
 import time
 import uuid
+from contextlib import closing
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
 
-from tabpfn_emulator.testing import running_emulator
+from tabpfn_emulator._app import build_app
+from tabpfn_emulator._emulator import open_emulator
+from tabpfn_emulator._reasoning_jobs import ReasoningJobs
+from tabpfn_emulator._settings import Settings
+from tabpfn_emulator._state.reasoning import ReasoningStore
+from tabpfn_emulator.testing import EmulatorControl, running_emulator
 
 REGRESSION = {"task_kind": "regression", "label_column": "outcome"}
 
@@ -306,3 +314,103 @@ def test_everything_is_there_after_a_restart(helpers, tmp_path, frame):
         assert predictions(api, trained, frame, connection) == before
         assert result(api, fit(api, known))["status"] == "completed"
         api.close()
+
+
+def test_a_fit_that_fails_on_demand(api, control, dataset_id):
+    control.inject(kind="fail_fit", route="/v1/reasoning/fit", error="out of memory")
+    doomed, sound = fit(api, dataset_id), fit(api, dataset_id)
+    assert result(api, doomed)["error_message"] == "out of memory"
+    assert result(api, sound)["status"] == "completed"
+
+
+def test_a_fit_that_never_ends(api, control, dataset_id):
+    control.inject(kind="endless_fit", route="/v1/reasoning/fit")
+    endless = fit(api, dataset_id)
+    assert result(api, fit(api, dataset_id))["status"] == "completed"
+    assert api.http.get(f"/v1/status/{endless}").json()["status"] == "running"
+    assert api.http.get(f"/v1/results/{endless}").status_code == 409
+
+
+RECIPE = {"foreign_teacher": False, "dataset_id": str(uuid.uuid4()), "teacher_model_id": None}
+JOB = {"status": "pending", "job_type": "reasoning_fit", "recipe": RECIPE}
+
+
+@pytest.fixture
+def closed_shop(tmp_path):
+    """An emulator that nobody serves, and what its reasoning API keeps."""
+    emulator = open_emulator(tmp_path, (), Settings())
+    with closing(emulator.database), emulator.workers:
+        yield emulator, ReasoningStore(emulator.documents, tmp_path / "reasoning")
+
+
+def test_a_job_goes_on_after_a_restart_though_nobody_asked_for_it(tmp_path, helpers):
+    with running_emulator(tmp_path) as url:
+        api = helpers.api(url, "the-same-token")
+        api.http.get("/protected/").raise_for_status()
+        owner = EmulatorControl(url).journal()[-1]["account"]
+        api.close()
+    emulator = open_emulator(tmp_path, (), Settings())
+    with closing(emulator.database), emulator.workers:
+        job_id = ReasoningStore(emulator.documents, tmp_path / "reasoning").add("reasoning_job", owner, JOB)
+    with running_emulator(tmp_path) as url:
+        api = helpers.api(url, "the-same-token")
+        assert wait(api, job_id)["status"] == "failed"
+        api.close()
+
+
+def test_an_upload_and_its_creation_are_kept_together_or_not_at_all(closed_shop, monkeypatch):
+    emulator, _ = closed_shop
+
+    def die(*_, **__):
+        raise OSError("killed")
+
+    monkeypatch.setattr(emulator.journal, "created", die)
+
+    async def call():
+        transport = httpx.ASGITransport(build_app(emulator, control=False), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://emulator") as client:
+            headers = {"Authorization": "Bearer mine"}
+            return await client.post("/v1/uploads", json={"file_format": "csv"}, headers=headers)
+
+    assert asyncio.run(call()).status_code == 500
+    assert emulator.documents.all("reasoning_upload") == []
+
+
+def run_job(emulator, store, monkeypatch, learn):
+    jobs = ReasoningJobs(emulator, store)
+    monkeypatch.setattr(jobs, "_learn", learn)
+
+    async def run():
+        jobs.begin("mine", store.add("reasoning_job", "mine", JOB))
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_a_model_and_the_end_of_its_job_are_kept_together_or_not_at_all(closed_shop, monkeypatch):
+    emulator, store = closed_shop
+    change = store.change
+
+    def die_at_the_end(*args, **fields):
+        if "completed_at" in fields:
+            raise OSError("killed")
+        change(*args, **fields)
+
+    async def learn(*_):
+        return object()
+
+    monkeypatch.setattr(store, "change", die_at_the_end)
+    run_job(emulator, store, monkeypatch, learn)
+    assert emulator.documents.all("reasoning_model") == []
+    assert len(store.unfinished_jobs()) == 1
+
+
+def test_a_job_whose_account_was_deleted_leaves_no_model(closed_shop, monkeypatch):
+    emulator, store = closed_shop
+
+    async def learn(account, _):
+        store.delete_account(account)
+        return object()
+
+    run_job(emulator, store, monkeypatch, learn)
+    assert emulator.documents.all("reasoning_job") == emulator.documents.all("reasoning_model") == []

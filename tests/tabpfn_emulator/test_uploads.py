@@ -8,6 +8,12 @@ import xml.etree.ElementTree as ET
 import httpx
 import pytest
 
+from tabpfn_emulator._bodies.requests import FileInfo
+from tabpfn_emulator._envelopes import ApiError
+from tabpfn_emulator._state.database import Database
+from tabpfn_emulator._state.documents import Documents
+from tabpfn_emulator._state.store import Store
+
 
 @pytest.fixture
 def prepared(api, cancer, helpers):
@@ -71,6 +77,90 @@ def test_a_part_may_be_sent_again(api, prepared):
     api.put(answer["y_train_info"], y)
     body = {"train_set_upload_id": answer["train_set_upload_id"], "task": "classification"}
     assert api.post("/tabpfn/fit", body).status_code == 200
+
+
+@pytest.mark.parametrize("storage", ["gcs", "s3"])
+def test_the_bytes_of_a_fitted_train_set_cannot_be_changed(api, control, cancer, helpers, prepared, storage):
+    _, answer, x, y = prepared
+    api.put(answer["x_train_info"], x)
+    api.put(answer["y_train_info"], y)
+    fit = {"train_set_upload_id": answer["train_set_upload_id"], "task": "classification"}
+    api.post("/tabpfn/fit", fit).raise_for_status()
+    control.configure(storage=storage)
+    (put,) = api.put(answer["x_train_info"], b"x")
+    assert (put.status_code, error_code(put)) == (403, "AccessDenied")
+    assert api.post("/tabpfn/fit", fit).status_code == 200
+
+
+def test_a_part_that_is_on_its_way_while_the_fit_is_accepted_is_refused(api, prepared):
+    _, answer, x, y = prepared
+    info = answer["x_train_info"]
+    api.put(info, x)
+    api.put(answer["y_train_info"], y)
+    fit = {"train_set_upload_id": answer["train_set_upload_id"], "task": "classification"}
+
+    def slow():
+        yield b"not what"
+        api.post("/tabpfn/fit", fit).raise_for_status()
+        yield b" was fitted"
+
+    put = api.storage.put(info["signed_urls"][0], content=slow(), headers=info["required_headers"])
+    assert (put.status_code, error_code(put)) == (403, "AccessDenied")
+    assert api.post("/tabpfn/fit", fit).status_code == 200
+
+
+def test_parts_that_come_again_after_a_refused_fit_are_read_again(api, control, cancer, helpers):
+    control.configure(upload_parts=3)
+    frame, target = cancer
+    x, y = helpers.parquet(frame.head(60)), helpers.parquet(target.head(60).to_frame())
+    body = {"x_train_info": helpers.file_info(x), "y_train_info": helpers.file_info(y)}
+    answer = api.post("/tabpfn/prepare_train_set_upload", body).json()
+    fit = {"train_set_upload_id": answer["train_set_upload_id"], "task": "classification"}
+    api.put(answer["y_train_info"], y)
+    api.put(answer["x_train_info"], x)
+    control.configure(upload_parts=3, daily_tokens=1)
+    # Read, found to be what was announced, and refused all the same.
+    assert api.post("/tabpfn/fit", {**fit, "thinking_effort": "high"}).status_code == 429
+    control.configure(upload_parts=3, daily_tokens=5_000_000)
+    statuses = []
+    for content in (bytes(len(x)), x):
+        api.put(answer["x_train_info"], content)
+        statuses.append(api.post("/tabpfn/fit", fit).status_code)
+    assert statuses == [422, 200]
+
+
+def test_what_was_deleted_is_no_duplicate_any_more(api, prepared):
+    body, first, x, y = prepared
+    second = api.post("/tabpfn/prepare_train_set_upload", body).json()
+    for answer in (first, second):
+        api.put(answer["x_train_info"], x)
+        api.put(answer["y_train_info"], y)
+    for answer in (second, first):
+        upload = answer["train_set_upload_id"]
+        duplicate = api.post("/tabpfn/prepare_train_set_upload", body)
+        assert (duplicate.status_code, duplicate.json()["train_set_upload_id"]) == (409, upload)
+        api.http.delete("/delete_dataset/", params={"dataset_uid": upload}).raise_for_status()
+    assert api.post("/tabpfn/prepare_train_set_upload", body).status_code == 200
+
+
+def test_many_uploads_are_deleted_at_once_or_none_of_them(tmp_path):
+    database = Database(tmp_path / "emulator.sqlite3")
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    store = Store(folder, Documents(database))
+    one, two, foreign = (
+        store.add_upload(owner, {"x_train": FileInfo(format="csv")}, {"x_train": 1}).upload_id
+        for owner in ("mine", "mine", "theirs")
+    )
+    with pytest.raises(ApiError):
+        store.delete_many("mine", [one, foreign])
+    assert len(list(folder.iterdir())) == 3
+    assert store.delete_many("mine", [two, one, two]) == [two, one]
+    assert store.delete_many("mine", []) == []
+    assert [path.name for path in folder.iterdir()] == [foreign]
+    again = Store(folder, Documents(database))
+    assert [again.account_uploads("mine"), len(again.account_uploads("theirs"))] == [[], 1]
+    database.close()
 
 
 @pytest.mark.parametrize("missing", ["content-type", "x-goog-content-length-range"])

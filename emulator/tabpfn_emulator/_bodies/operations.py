@@ -91,10 +91,10 @@ _ACCOUNT: Final = (
         "post",
         "/auth/register/",
         "Open an account",
-        "1.10",
+        "1.10. 403 (a stand-in): the server was started with accounts of its own, and opens no others.",
         answers.Registered,
         body=(requests.Register,),
-        errors=(400,),
+        errors=(400, 403),
         token=False,
         example={
             "email": "user@example.com",

@@ -1,9 +1,10 @@
 """Accounts and their tokens: several per account, so that keys can rotate."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tabpfn_emulator._books.identity import account_of, digest_of
+from tabpfn_emulator._books.identity import DERIVED, account_of, digest_of
 from tabpfn_emulator._state.database import Database
 
 
@@ -26,12 +27,15 @@ class Accounts:
     def __init__(self, database: Database, only: Sequence[str] = (), named: Sequence[tuple[str, str]] = ()) -> None:
         self._database = database
         self._open = not only and not named
+        if any(DERIVED.fullmatch(name) for name, _ in named):
+            raise ValueError("an account is not named as those that tokens open by themselves")
         self._only = {digest_of(token) for token in only}
         with database.transaction():
             # A revoked token stays revoked and a closed account closed, whatever the next start names.
             database.execute("DELETE FROM tokens WHERE from_start AND NOT revoked")
             rows = database.rows("SELECT digest, account, revoked FROM tokens")
             self._tokens: dict[str, str | None] = {digest: None if gone else name for digest, name, gone in rows}
+            self._counts = Counter(name for name in self._tokens.values() if name is not None)
             rows = database.rows("SELECT name, email_verified, closed FROM accounts")
             self._verified: dict[str, bool] = {name: bool(verified) for name, verified, _ in rows}
             self._closed: set[str] = {name for name, _, closed in rows if closed}
@@ -47,6 +51,19 @@ class Accounts:
         else:
             name = account_of(token) if self._open or digest in self._only else None
         return None if name in self._closed else name
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the start has named the tokens and accounts to accept."""
+        return not self._open
+
+    def is_known(self, name: str) -> bool:
+        """Return whether an account was named, changed or closed."""
+        return name in self._verified
+
+    def is_closed(self, name: str) -> bool:
+        """Return whether an account was closed."""
+        return name in self._closed
 
     def email_verified(self, name: str) -> bool:
         """Return whether an account's e-mail address is verified; only registered accounts begin without."""
@@ -90,7 +107,7 @@ class Accounts:
             self._write_account(name, verified=verified, closed=from_start and name in self._closed)
             for token, gone in (*((token, False) for token in added), *((token, True) for token in revoked)):
                 self._write_token(digest_of(token), name, from_start=from_start, revoked=gone)
-        return {"name": name, "email_verified": verified, "tokens": list(self._tokens.values()).count(name)}
+        return {"name": name, "email_verified": verified, "tokens": self._counts[name]}
 
     def close(self, name: str) -> None:
         """Close an account: none of its tokens opens it again, until `change` does."""
@@ -98,13 +115,12 @@ class Accounts:
 
     def all(self) -> list[dict[str, Any]]:
         """Return the accounts that were named, changed or closed."""
-        names = list(self._tokens.values())
         return [
             {
                 "name": name,
                 "email_verified": verified,
                 "closed": name in self._closed,
-                "tokens": names.count(name),
+                "tokens": self._counts[name],
             }
             for name, verified in self._verified.items()
         ]
@@ -116,4 +132,9 @@ class Accounts:
 
     def _write_token(self, digest: str, name: str, *, from_start: bool, revoked: bool) -> None:
         self._database.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?)", (digest, name, from_start, revoked))
+        before = self._tokens.get(digest)
+        if before is not None:
+            self._counts[before] -= 1
+        if not revoked:
+            self._counts[name] += 1
         self._tokens[digest] = None if revoked else name

@@ -30,8 +30,12 @@ _ROW: Final = (
     "seconds",
 )
 _CREATION: Final = ("id", "seq", "time", "kind", "route", "account", "charge", "ids")
-SELECT_ROWS: Final = f"SELECT {', '.join(_ROW)} FROM journal WHERE seq > ? ORDER BY seq"  # noqa: S608  # constants
-SELECT_CREATIONS: Final = f"SELECT {', '.join(_CREATION)} FROM creations WHERE id > ? ORDER BY id"  # noqa: S608  # constants
+_ROWS: Final = f"SELECT {', '.join(_ROW)} FROM journal WHERE "  # noqa: S608  # constants
+_CREATIONS: Final = f"SELECT {', '.join(_CREATION)} FROM creations WHERE "  # noqa: S608  # constants
+SELECT_ROWS: Final = f"{_ROWS}seq > ? ORDER BY seq"
+SELECT_CREATIONS: Final = f"{_CREATIONS}id > ? ORDER BY id"
+_LAST: Final = 2**63 - 1
+"""The largest number that SQLite takes."""
 
 
 class Journal:
@@ -47,6 +51,8 @@ class Journal:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._open: dict[int, dict[str, Any]] = {}
+        for table in ("journal", "creations"):
+            database.execute(f"CREATE INDEX IF NOT EXISTS {table}_of_account ON {table} (account)")
 
     def open_row(self, method: str, route: str, *, bearer: bool) -> dict[str, Any]:
         """Begin the row of a request.
@@ -159,21 +165,42 @@ class Journal:
         if seq in self._open:
             self._open[seq]["note"] = text
 
-    def rows(self, after: int = 0) -> list[dict[str, Any]]:
+    def rows(self, after: int = 0, *, account: str | None = None, route: str | None = None) -> list[dict[str, Any]]:
         """Return the rows, oldest first; open ones as they are now.
 
         Args:
-            after: Only rows whose `seq` is greater.
+            after: Only rows whose `seq` is greater, 0 or more.
+            account: Only this account; None for all.
+            route: Only this route; None for all.
         """
-        return [self._open.get(row["seq"], row) for row in as_rows(self._database.rows(SELECT_ROWS, (after,)))]
+        where = ["seq > ?"]
+        values: list[Any] = [min(after, _LAST)]
+        if account is not None:
+            # The account of an open row is not in the database yet.
+            where.append("(account = ? OR seq IN (SELECT value FROM json_each(?)))")
+            values += [account, json.dumps(list(self._open))]
+        if route is not None:
+            where.append("route = ?")
+            values.append(route)
+        found = as_rows(self._database.rows(f"{_ROWS}{' AND '.join(where)} ORDER BY seq", values))
+        rows = [self._open.get(row["seq"], row) for row in found]
+        return rows if account is None else [row for row in rows if row["account"] == account]
 
-    def creations(self, after: int = 0) -> list[dict[str, Any]]:
+    def creations(self, after: int = 0, *, account: str | None = None, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the accepted creations, oldest first.
 
         Args:
-            after: Only those whose `id` is greater.
+            after: Only those whose `id` is greater, 0 or more.
+            account: Only this account; None for all.
+            kind: Only this kind; None for all.
         """
-        return as_creations(self._database.rows(SELECT_CREATIONS, (after,)))
+        where = ["id > ?"]
+        values: list[Any] = [min(after, _LAST)]
+        for column, value in (("account", account), ("kind", kind)):
+            if value is not None:
+                where.append(f"{column} = ?")
+                values.append(value)
+        return as_creations(self._database.rows(f"{_CREATIONS}{' AND '.join(where)} ORDER BY id", values))
 
     def totals(self) -> dict[str, Any]:
         """Return the sums over all rows and creations."""

@@ -5,6 +5,7 @@ the gaps in the table) repeats the nearest published version and is a stand-in.
 """
 
 import re
+from math import isqrt
 from typing import Any, Final
 
 DEFAULT_MODEL_VERSION: Final = "v3"
@@ -107,7 +108,7 @@ def price(
         effort: `medium` or `high`, for thinking fits only.
     """
     work = (train_rows + test_rows) * columns * n_estimators
-    tokens = max(5_000, work) if version.startswith("v2") else max(10_000, int(work**0.5 * 10))
+    tokens = max(5_000, work) if version.startswith("v2") else max(10_000, isqrt(100 * work))
     if operation == "thinking_fit":
         tokens *= 40 if effort == "high" else 20
     return tokens

@@ -133,9 +133,10 @@ async def delete_user_account(request: Request) -> Response:
     """Delete the account with all its data; its tokens open nothing any more."""
     owner = account(request)
     emulator = emulator_of(request)
-    emulator.accounts.close(owner)
+    # Closed last: where the server is killed in between, the caller can still ask again.
     _delete_all(emulator.store, owner)
     store_of(request).delete_account(owner)
+    emulator.accounts.close(owner)
     return JSONResponse({"message": "The account was deleted."})
 
 

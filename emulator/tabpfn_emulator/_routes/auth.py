@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tabpfn_emulator._bodies.requests import Register
-from tabpfn_emulator._books.identity import account_of
+from tabpfn_emulator._books.identity import registered_name
 from tabpfn_emulator._emulator import body_of, emulator_of, note, row_of
 from tabpfn_emulator._envelopes import ApiError, bad_request, invalid
 
@@ -29,12 +29,12 @@ _PASSWORD_PARTS = (re.compile(r".{8}", re.DOTALL), re.compile(r"[A-Z]"), re.comp
 
 def _free_name(request: Request, email: str) -> str:
     """Return the name of a new account; a deleted account's name is never used again, nor are its tokens."""
-    known = {account["name"]: account["closed"] for account in emulator_of(request).accounts.all()}
+    accounts = emulator_of(request).accounts
     if not _EMAIL.fullmatch(email) or len(email) > 254:
         raise bad_request("This is not an e-mail address.")
     number = 0
-    while (name := account_of(f"{email.lower()} {number}")) in known:
-        if not known[name]:
+    while accounts.is_known(name := registered_name(email.lower(), number)):
+        if not accounts.is_closed(name):
             raise bad_request("This e-mail address is in use.")
         number += 1
     return name
@@ -55,7 +55,13 @@ async def password_policy(request: Request) -> Response:  # noqa: ARG001  # Star
 
 
 async def register(request: Request) -> Response:
-    """Open an account whose e-mail address is not verified yet, and return a token for it."""
+    """Open an account whose e-mail address is not verified yet, and return a token for it.
+
+    Raises:
+        ApiError: 403 where the start has named the accounts (a stand-in), 400 or 422 when the form cannot be used.
+    """
+    if emulator_of(request).accounts.restricted:
+        raise ApiError(403, "FORBIDDEN", "This server takes the accounts that it was started with, and no others.")
     body = await body_of(request, Register)
     if body.validation_link != VALIDATION_LINK:
         raise bad_request("The validation link is not valid.")

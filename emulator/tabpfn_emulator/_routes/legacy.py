@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -24,6 +24,7 @@ from tabpfn_emulator._bodies.legacy import LEGACY_DEFAULTS, LegacyFit, LegacyPre
 from tabpfn_emulator._bodies.requests import FileInfo, refusal
 from tabpfn_emulator._books import billing
 from tabpfn_emulator._books.limits import model_limits, price, version_of
+from tabpfn_emulator._connections import until_gone
 from tabpfn_emulator._emulator import BodyT, account, emulator_of, note
 from tabpfn_emulator._envelopes import ApiError, DataError, bad_request, invalid
 from tabpfn_emulator._fits import accept_fit, failure
@@ -34,6 +35,8 @@ MAX_DATA_BYTES: Final = 1 << 20
 _MAX_FILES: Final = 3
 _MAX_FIELDS: Final = 4
 _TARGET_FIELD: Final = "schema.target"
+_CALLER_GONE: Final = 499
+"""Status in the journal where nobody was left to answer; as in nginx, it is on no wire."""
 
 
 @contextmanager
@@ -89,7 +92,10 @@ def _file(form: FormData, name: str) -> BinaryIO | None:
 
 
 async def fit(request: Request) -> Response:
-    """Fit on a CSV with features and target, or on one of each, and wait for it."""
+    """Fit on a CSV with features and target, or on one of each, and wait for it.
+
+    In the books that is one `fit_created`; its upload is a part of it, and gone again when the fit is refused or fails.
+    """
     owner = account(request)
     with _closing(await _form(request)) as form:
         body = _data(form, LegacyFit, {"dataset_file", "features_file", "labels_file"})
@@ -101,11 +107,31 @@ async def fit(request: Request) -> Response:
             upload = await _store_train_set(request, owner, body, partial(_copy_both, features, labels))
         else:
             raise bad_request("You must upload a `dataset_file`, or a `features_file` and a `labels_file`.")
-    accepted, task = await accept_fit(request, body.plan(upload.upload_id))
-    await asyncio.wait({task})
-    if accepted.status == "failed":
-        raise failure(accepted)
+    with _kept_on_success(request, upload):
+        accepted, task = await accept_fit(request, body.plan(upload.upload_id))
+        gone = asyncio.create_task(until_gone(request.receive))
+        try:
+            # Neither task ends with this wait: a caller who hangs up does not end the fit, as with the current API.
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+        if not task.done():
+            return Response(status_code=_CALLER_GONE)
+        if accepted.status == "failed":
+            raise failure(accepted)
     return JSONResponse({"model_id": accepted.fitted_train_set_id, "task": body.task})
+
+
+@contextmanager
+def _kept_on_success(request: Request, upload: Upload) -> Iterator[None]:
+    """Delete an upload when the block fails: nobody was told its id."""
+    try:
+        yield
+    except Exception:
+        # It may have been deleted meanwhile, by who deletes all of the account.
+        with suppress(ApiError):
+            emulator_of(request).store.delete(upload.account, upload.upload_id)
+        raise
 
 
 async def _store_train_set(
@@ -119,12 +145,11 @@ async def _store_train_set(
     )
     note(request, train_set_upload_id=upload.upload_id)
     x_path, y_path = (upload.files[name].part_path(0) for name in ("x_train", "y_train"))
-
-    try:
-        await asyncio.get_running_loop().run_in_executor(emulator.workers, write, x_path, y_path)
-    except (ApiError, DataError) as problem:
-        emulator.store.delete(owner, upload.upload_id)
-        raise problem if isinstance(problem, ApiError) else bad_request(str(problem)) from None
+    with _kept_on_success(request, upload):
+        try:
+            await asyncio.get_running_loop().run_in_executor(emulator.workers, write, x_path, y_path)
+        except DataError as problem:
+            raise bad_request(str(problem)) from None
     return upload
 
 

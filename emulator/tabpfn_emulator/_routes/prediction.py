@@ -54,10 +54,9 @@ async def predict(request: Request) -> Response:
     config = {**_SERVER_DEFAULTS, **(given.model_dump(exclude_none=True) if given else {})}
     limits = model_limits(emulator.settings.limits)[version_of(config["model_path"])]
     transformed = time.monotonic()
-    model = await emulator.model_of(fit)
     mode = emulator.settings.predict
 
-    def work() -> tuple[bytes, int]:
+    def work(model: "Learned") -> tuple[bytes, int]:
         from tabpfn_emulator._learning.worker import run_predict
 
         prediction, rows = run_predict(model, path, file_format, output_type, quantiles, limits, mode=mode)
@@ -72,7 +71,8 @@ async def predict(request: Request) -> Response:
         return json.dumps(answer, allow_nan=False).encode(), rows
 
     try:
-        content, rows = await asyncio.get_running_loop().run_in_executor(emulator.workers, work)
+        model = await emulator.model_of(fit)
+        content, rows = await asyncio.get_running_loop().run_in_executor(emulator.workers, work, model)
     except DataError as problem:
         raise invalid(str(problem)) from None
     cost = price(

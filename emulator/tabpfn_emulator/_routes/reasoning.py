@@ -28,6 +28,8 @@ from tabpfn_emulator._bodies.reasoning import (
     ResultData,
     SubmittedJob,
 )
+from tabpfn_emulator._books.billing import charge
+from tabpfn_emulator._books.journal import CreationKind
 from tabpfn_emulator._emulator import Emulator, account, body_of, emulator_of, note, row_of
 from tabpfn_emulator._envelopes import ApiError, invalid
 from tabpfn_emulator._reasoning_jobs import ReasoningJobs
@@ -43,15 +45,19 @@ _STORAGE: Final = "/storage/reasoning"
 _ANY_METHOD: Final = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]
 
 
-def install(app: Starlette, emulator: Emulator) -> None:
+def install(app: Starlette, emulator: Emulator) -> ReasoningJobs:
     """Give the application what these routes keep.
 
     Args:
         app: The application that they are part of.
         emulator: Its state.
+
+    Returns:
+        The jobs; those of an earlier process go on once they are resumed.
     """
     app.state.reasoning_store = ReasoningStore(emulator.documents, emulator.data_dir / "reasoning")
-    app.state.reasoning_jobs = ReasoningJobs(emulator, app.state.reasoning_store)
+    jobs = app.state.reasoning_jobs = ReasoningJobs(emulator, app.state.reasoning_store)
+    return jobs
 
 
 def store_of(request: Request) -> ReasoningStore:
@@ -85,8 +91,9 @@ async def open_upload(request: Request) -> Response:
     owner = account(request)
     body = await body_of(request, OpenUpload)
     emulator, store = emulator_of(request), store_of(request)
-    upload_id = store.add("reasoning_upload", owner, {"file_format": body.file_format})
-    emulator.journal.created(row_of(request.scope), "upload_created", upload_id=upload_id)
+    with store.transaction():
+        upload_id = store.add("reasoning_upload", owner, {"file_format": body.file_format})
+        charge(request, "upload_created", 0, upload_id=upload_id)
     content_type = _CONTENT_TYPES[body.file_format]
     url, _ = emulator.signed_url(
         str(request.base_url), "PUT", f"{_STORAGE}/uploads/{upload_id}", {"content-type": content_type}
@@ -176,8 +183,14 @@ async def reasoning_fit(request: Request) -> Response:
         # Neither the URL nor its headers, which may hold a secret, are kept.
         "foreign_teacher": body.teacher_predict_url is not None,
     }
-    job_id = _submit(request, owner, {"job_type": "reasoning_fit", "recipe": recipe})
-    emulator_of(request).journal.created(row_of(request.scope), "fit_created", job_id=job_id, dataset_id=dataset_id)
+    fault = emulator_of(request).faults.take_for_fit(request.url.path)
+    job = {
+        "job_type": "reasoning_fit",
+        "recipe": recipe,
+        "endless": fault is not None and fault.kind == "endless_fit",
+        "doomed": fault.error if fault is not None and fault.kind == "fail_fit" else None,
+    }
+    job_id = _submit(request, owner, job, "fit_created", dataset_id=dataset_id)
     return _answer(
         ReasoningFitJob(
             job_id=job_id, status="pending", message="The reasoning fit was submitted.", dataset_id=dataset_id
@@ -185,10 +198,12 @@ async def reasoning_fit(request: Request) -> Response:
     )
 
 
-def _submit(request: Request, owner: str, job: dict[str, Any]) -> str:
+def _submit(request: Request, owner: str, job: dict[str, Any], kind: CreationKind, **ids: str) -> str:
     store = store_of(request)
-    job_id = store.add("reasoning_job", owner, {"status": "pending", **job})
-    _jobs_of(request).ensure(owner, job_id)
+    with store.transaction():
+        job_id = store.add("reasoning_job", owner, {"status": "pending", **job})
+        charge(request, kind, 0, job_id=job_id, **ids)
+    _jobs_of(request).begin(owner, job_id)
     return job_id
 
 
@@ -199,8 +214,8 @@ async def predict(request: Request) -> Response:
     body = await body_of(request, ReasoningPredict)
     store_of(request).get("reasoning_model", owner, model_id)
     record, _ = _dataset_record(request, owner, body.dataset)
-    job_id = _submit(request, owner, {"job_type": "predict", "model_id": model_id, "dataset": record})
-    emulator_of(request).journal.created(row_of(request.scope), "predict_run", job_id=job_id, model_id=model_id)
+    job = {"job_type": "predict", "model_id": model_id, "dataset": record}
+    job_id = _submit(request, owner, job, "predict_run", model_id=model_id)
     return _answer(SubmittedJob(job_id=job_id, status="pending", message="The prediction was submitted."))
 
 
@@ -208,8 +223,6 @@ def _job(request: Request) -> tuple[str, dict[str, Any]]:
     owner, job_id = account(request), request.path_params["job_id"]
     job = store_of(request).get("reasoning_job", owner, job_id)
     note(request, job_id=job_id)
-    # After a restart nobody works on it until somebody asks.
-    _jobs_of(request).ensure(owner, job_id)
     return job_id, job
 
 

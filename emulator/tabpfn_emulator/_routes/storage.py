@@ -1,6 +1,7 @@
 """The storage host behind the signed URLs (contract sections 1.2 and 3). Knows URLs, not tokens."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from starlette.requests import ClientDisconnect, Request
@@ -39,7 +40,13 @@ def checked(request: Request) -> tuple[ObjectStore, dict[str, str]]:
     return store, signed
 
 
-async def keep(request: Request, store: ObjectStore, signed: dict[str, str], target: Path) -> Response:
+async def keep(
+    request: Request,
+    store: ObjectStore,
+    signed: dict[str, str],
+    target: Path,
+    arriving: Callable[[], None] | None = None,
+) -> Response:
     """Stream the body of a checked request into a file and acknowledge it.
 
     Args:
@@ -47,6 +54,7 @@ async def keep(request: Request, store: ObjectStore, signed: dict[str, str], tar
         store: What `checked` returned.
         signed: What `checked` returned.
         target: The file; its folder is there.
+        arriving: Called before the body takes the place of the file; may refuse it.
 
     Raises:
         StorageError: 400 when the body is too large or ends early, 404 when the folder is deleted meanwhile, 411 when
@@ -59,7 +67,7 @@ async def keep(request: Request, store: ObjectStore, signed: dict[str, str], tar
     if length is not None and int(length) > largest:
         raise store.too_large(int(length), largest)
     try:
-        received = await receive(request.stream(), target, largest)
+        received = await receive(request.stream(), target, largest, arriving)
     except TooManyBytesError as problem:
         raise store.too_large(problem.size, largest) from None
     except ClientDisconnect:
@@ -79,7 +87,16 @@ async def put_part(request: Request) -> Response:
     row_of(request.scope)["account"] = upload.account
     note(request, **{f"{upload.kind}_set_upload_id": upload.upload_id}, file=name)
     target = upload.files[name].part_path(int(request.path_params["part"]))
-    return await keep(request, store, signed, target)
+
+    def arriving() -> None:
+        # Once more when the body is there: a fit may have been accepted while it was on its way.
+        if upload.sealed:
+            raise store.sealed()
+        upload.arrivals += 1
+
+    if upload.sealed:
+        raise store.sealed()
+    return await keep(request, store, signed, target, arriving)
 
 
 async def get_download(request: Request) -> Response:

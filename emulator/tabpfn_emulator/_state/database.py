@@ -98,14 +98,15 @@ class Database:
         self._depth += 1
         try:
             yield
+            if self._depth == 1:
+                self._connection.execute("COMMIT")
         except BaseException:
-            self._depth -= 1
-            if self._depth == 0:
+            # SQLite ends the transaction itself after some failures (a full disk), and after others it does not.
+            if self._depth == 1 and self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
-        self._depth -= 1
-        if self._depth == 0:
-            self._connection.execute("COMMIT")
+        finally:
+            self._depth -= 1
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement that changes something.

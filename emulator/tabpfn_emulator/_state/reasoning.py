@@ -3,6 +3,7 @@
 import shutil
 import time
 import uuid
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -51,6 +52,19 @@ class ReasoningStore:
         if data is None:
             raise not_found(f"The {_NAMES[kind]} {wanted}")
         return data
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Commit everything in the block at once; nothing in it may await."""
+        return self._documents.transaction()
+
+    def has(self, kind: Kind, account: str, wanted: str) -> bool:
+        """Return whether an account has a document."""
+        return self._documents.get(kind, wanted, account) is not None
+
+    def unfinished_jobs(self) -> list[tuple[str, str]]:
+        """Return account and id of the jobs of all accounts that have not ended, oldest first."""
+        jobs = self._documents.all("reasoning_job")
+        return [(account, job_id) for job_id, account, job in jobs if "completed_at" not in job]
 
     def change(self, kind: Kind, account: str, changed: str, **fields: Any) -> None:
         """Set fields of a document; one that was deleted meanwhile stays deleted."""

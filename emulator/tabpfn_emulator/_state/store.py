@@ -4,6 +4,7 @@ Everything is in memory for reading and in the database for a restart. Changed o
 worker threads read files.
 """
 
+import asyncio
 import base64
 import dataclasses
 import json
@@ -12,6 +13,7 @@ import shutil
 import struct
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +23,7 @@ import google_crc32c
 from tabpfn_emulator._bodies.requests import FileInfo, FitPlan
 from tabpfn_emulator._envelopes import invalid, not_found
 from tabpfn_emulator._state.documents import Documents
+from tabpfn_emulator._storage.incoming import scratch_beside
 
 _COPY_BYTES = 1 << 20
 _UPLOAD_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -59,12 +62,15 @@ class StoredFile:
         """
         whole = self.whole
         if self.parts > 1:
-            scratch = self.folder / f"whole.{uuid.uuid4().hex}"
-            with scratch.open("wb") as target:
-                for part in range(self.parts):
-                    with self.part_path(part).open("rb") as source:
-                        shutil.copyfileobj(source, target, _COPY_BYTES)
-            scratch.replace(whole)
+            scratch = scratch_beside(whole)
+            try:
+                with scratch.open("wb") as target:
+                    for part in range(self.parts):
+                        with self.part_path(part).open("rb") as source:
+                            shutil.copyfileobj(source, target, _COPY_BYTES)
+                scratch.replace(whole)
+            finally:
+                scratch.unlink(missing_ok=True)
         self._verify(whole)
         return whole
 
@@ -85,7 +91,14 @@ class StoredFile:
 
 @dataclass
 class Upload:
-    """A train set (x_train, y_train) or a test set (x_test) of one fitted model."""
+    """A train set (x_train, y_train) or a test set (x_test) of one fitted model.
+
+    Attributes:
+        sealed: Whether a fit was accepted on it: its models are learnt again from these bytes, which must not change.
+        arrivals: Parts that have arrived since the start of the process, repeated ones included.
+        checked_arrivals: What `arrivals` was when the bytes were last found to be what was announced.
+        checking: Held while they are checked.
+    """
 
     upload_id: str
     kind: Literal["train", "test"]
@@ -94,11 +107,20 @@ class Upload:
     fitted_train_set_id: str | None = None
     description: str | None = None
     created_at: float = field(default_factory=time.time)
+    sealed: bool = False
+    arrivals: int = 0
+    checked_arrivals: int = -1
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def complete(self) -> bool:
         """Whether every part of every file has arrived."""
         return all(file.complete for file in self.files.values())
+
+    @property
+    def checked(self) -> bool:
+        """Whether the files are as they were when they were found to be what was announced."""
+        return self.sealed or self.checked_arrivals == self.arrivals
 
     def as_document(self) -> dict[str, Any]:
         """Return what the database keeps; where the bytes are follows from the id."""
@@ -108,6 +130,7 @@ class Upload:
             "fitted_train_set_id": self.fitted_train_set_id,
             "description": self.description,
             "created_at": self.created_at,
+            "sealed": self.sealed,
         }
 
 
@@ -202,7 +225,7 @@ class Store:
         self._folder = folder
         self._documents = documents
         self._uploads: dict[str, Upload] = {}
-        self._by_content: dict[str, list[str]] = {}
+        self._by_content: dict[str, dict[str, None]] = {}
         self._fits: dict[str, Fit] = {}
         for upload_id, account, data in documents.all("upload"):
             files = {
@@ -222,10 +245,13 @@ class Store:
 
     def _remember(self, upload: Upload) -> None:
         self._uploads[upload.upload_id] = upload
-        infos = {name: file.info for name, file in upload.files.items()}
-        self._by_content.setdefault(_content(upload.account, infos, upload.fitted_train_set_id), []).append(
-            upload.upload_id
-        )
+        self._by_content.setdefault(_content_of(upload), {})[upload.upload_id] = None
+
+    def _forget(self, upload_id: str) -> None:
+        content = _content_of(self._uploads.pop(upload_id))
+        del self._by_content[content][upload_id]
+        if not self._by_content[content]:
+            del self._by_content[content]
 
     def find_duplicate(
         self, account: str, hashes: dict[str, FileInfo], fitted_id: str | None, *, unfinished: bool
@@ -240,9 +266,9 @@ class Store:
         """
         if any(info.hash is None for info in hashes.values()):
             return None
-        for upload_id in reversed(self._by_content.get(_content(account, hashes, fitted_id), [])):
-            upload = self._uploads.get(upload_id)
-            if upload is not None and (unfinished or upload.complete):
+        for upload_id in reversed(self._by_content.get(_content(account, hashes, fitted_id), {})):
+            upload = self._uploads[upload_id]
+            if unfinished or upload.complete:
                 return upload
         return None
 
@@ -290,6 +316,11 @@ class Store:
             raise not_found(f"The {kind} set upload {upload_id}")
         return upload
 
+    def seal(self, upload: Upload) -> None:
+        """Let the bytes of an upload never change again; goes into the transaction that accepts the fit."""
+        upload.sealed = True
+        self._documents.put("upload", upload.upload_id, upload.account, upload.as_document())
+
     def save(self, fit: Fit) -> None:
         """Keep a fit, new or changed; every accepted call makes another one (contract section 2.2)."""
         self._documents.put("fit", fit.fitted_train_set_id, fit.account, dataclasses.asdict(fit))
@@ -323,26 +354,43 @@ class Store:
         Raises:
             ApiError: 404 when the account has no such upload.
         """
-        upload = self._uploads.get(upload_id)
-        if upload is None or upload.account != account:
-            raise not_found(f"The dataset {upload_id}")
-        gone = [upload_id]
+        return self.delete_many(account, [upload_id])
+
+    def delete_many(self, account: str, upload_ids: Iterable[str]) -> list[str]:
+        """Delete uploads, all of them or none, in the way of `delete`.
+
+        Args:
+            account: Their owner.
+            upload_ids: Their ids; may name test sets that go with a train set anyway.
+
+        Returns:
+            The ids of the uploads that are gone, each once.
+
+        Raises:
+            ApiError: 404 when the account has not all of them.
+        """
+        gone = dict.fromkeys(upload_ids)
+        for upload_id in gone:
+            if upload_id not in self._uploads or self._uploads[upload_id].account != account:
+                raise not_found(f"The dataset {upload_id}")
+        models = [fit for fit in self._fits.values() if fit.plan.train_set_upload_id in gone and not fit.deleted]
+        ids = {fit.fitted_train_set_id for fit in models}
+        gone |= {each.upload_id: None for each in self._uploads.values() if each.fitted_train_set_id in ids}
         with self._documents.transaction():
-            if upload.kind == "train":
-                models = [
-                    fit for fit in self._fits.values() if fit.plan.train_set_upload_id == upload_id and not fit.deleted
-                ]
-                for fit in models:
-                    fit.deleted = True
-                    self.save(fit)
-                ids = {fit.fitted_train_set_id for fit in models}
-                gone += [other.upload_id for other in self._uploads.values() if other.fitted_train_set_id in ids]
-            for each in gone:
-                self._documents.delete("upload", each)
-        for each in gone:
-            del self._uploads[each]
-            shutil.rmtree(self._folder / each, ignore_errors=True)
-        return gone
+            for fit in models:
+                fit.deleted = True
+                self.save(fit)
+            for upload_id in gone:
+                self._documents.delete("upload", upload_id)
+        for upload_id in gone:
+            self._forget(upload_id)
+            shutil.rmtree(self._folder / upload_id, ignore_errors=True)
+        return list(gone)
+
+
+def _content_of(upload: Upload) -> str:
+    infos = {name: file.info for name, file in upload.files.items()}
+    return _content(upload.account, infos, upload.fitted_train_set_id)
 
 
 def _content(account: str, files: dict[str, FileInfo], fitted_id: str | None) -> str:

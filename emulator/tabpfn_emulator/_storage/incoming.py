@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +13,7 @@ from tabpfn_emulator._storage.object_stores import Received
 
 WRITE_BYTES = 1 << 20
 """A body is written in pieces of about this many bytes."""
-_SUFFIX = ".incoming"
+_SCRATCH_SUFFIX = ".incoming"
 
 
 class TooManyBytesError(Exception):
@@ -44,13 +44,22 @@ class _Writer:
         return Received(self._size, self._crc32c.digest(), self._md5.digest())
 
 
-async def receive(body: AsyncIterator[bytes], target: Path, largest: int) -> Received:
+def scratch_beside(target: Path) -> Path:
+    """Return where to write what becomes `target`, under a name that `remove_unfinished` knows."""
+    return target.with_name(f"{target.name}.{uuid.uuid4().hex}{_SCRATCH_SUFFIX}")
+
+
+async def receive(
+    body: AsyncIterator[bytes], target: Path, largest: int, arriving: Callable[[], None] | None = None
+) -> Received:
     """Stream a body into a file, which is there once the whole body is.
 
     Args:
         body: The body, in chunks as they come.
         target: The file; one that is there already is replaced.
         largest: Most bytes to take.
+        arriving: Called on the event loop once the whole body is there, before it takes the target's place; what it
+            raises keeps the target as it was.
 
     Returns:
         Size and checksums, taken on the way.
@@ -59,7 +68,7 @@ async def receive(body: AsyncIterator[bytes], target: Path, largest: int) -> Rec
         TooManyBytesError: When the body is longer than `largest`: it is refused.
         FileNotFoundError: When the folder is gone, because the upload was deleted meanwhile.
     """
-    scratch = target.with_name(f"{target.name}.{uuid.uuid4().hex}{_SUFFIX}")
+    scratch = scratch_beside(target)
     size, waiting = 0, bytearray()
     try:
         with scratch.open("wb") as file:
@@ -73,6 +82,8 @@ async def receive(body: AsyncIterator[bytes], target: Path, largest: int) -> Rec
                     await asyncio.to_thread(writer.write, waiting)
                     waiting = bytearray()
             writer.write(waiting)
+        if arriving is not None:
+            arriving()
         scratch.replace(target)
         return writer.received()
     finally:
@@ -80,10 +91,11 @@ async def receive(body: AsyncIterator[bytes], target: Path, largest: int) -> Rec
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process has left of bodies that had not arrived as a whole.
+    """Remove what a killed process has left of files that were not whole.
 
     Args:
-        folder: Folder of all uploads; nothing may be on its way into it.
+        folder: Folder of uploads or results, there or not; nothing may be on its way into it, so hold the lock of the
+            data folder.
     """
-    for scratch in folder.rglob(f"*{_SUFFIX}"):
+    for scratch in folder.rglob(f"*{_SCRATCH_SUFFIX}"):
         scratch.unlink()

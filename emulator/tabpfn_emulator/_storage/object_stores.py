@@ -15,6 +15,7 @@ from tabpfn_emulator._envelopes import StorageError
 StorageMode = Literal["gcs", "s3"]
 CONTENT_TYPE: Final = "application/octet-stream"
 _LENGTH_RANGE: Final = "x-goog-content-length-range"
+_SEALED: Final = "The upload was fitted; its bytes cannot change any more."
 _MISMATCH: Final = "The request signature we calculated does not match the signature you provided."
 
 
@@ -63,6 +64,9 @@ class ObjectStore(Protocol):
 
     def no_length(self) -> StorageError:
         """Return the refusal of a body without Content-Length."""
+
+    def sealed(self) -> StorageError:
+        """Return the refusal of a PUT to an upload that was fitted; a stand-in (the service does not say)."""
 
     def no_bucket(self) -> StorageError:
         """Return the refusal of a PUT to an upload that was deleted."""
@@ -117,6 +121,10 @@ class GoogleStore:
         """Return 411 MissingContentLength."""
         return StorageError(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
 
+    def sealed(self) -> StorageError:
+        """Return 403 AccessDenied."""
+        return StorageError(403, "AccessDenied", "Access denied.", {"Details": _SEALED})
+
     def no_bucket(self) -> StorageError:
         """Return 404 NoSuchBucket."""
         return StorageError(404, "NoSuchBucket", "The specified bucket does not exist.")
@@ -166,6 +174,10 @@ class AmazonStore:
     def no_length(self) -> StorageError:
         """Return 411 MissingContentLength."""
         return _s3_error(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
+
+    def sealed(self) -> StorageError:
+        """Return 403 AccessDenied."""
+        return _s3_error(403, "AccessDenied", _SEALED)
 
     def no_bucket(self) -> StorageError:
         """Return 404 NoSuchBucket."""
