@@ -1,9 +1,14 @@
 """Who may ask, and what the service says about itself (contract sections 1.0, 1.6, 1.10, 6)."""
 
+import asyncio
 import uuid
 
+import httpx
 import pytest
 
+from tabpfn_emulator._app import build_app
+from tabpfn_emulator._emulator import open_emulator
+from tabpfn_emulator._settings import Settings
 from tabpfn_emulator.testing import account_of, running_emulator
 
 VERSIONS = {"v2", "v2.5", "v2.6", "v3", "v3.5", "v3.5-fast"}
@@ -193,3 +198,29 @@ def test_a_cost_estimate_resolves_the_defaults(api):
 def test_accounts_are_named_by_a_hash():
     assert account_of("secret") == account_of("secret") != account_of("Secret")
     assert "secret" not in account_of("secret")
+
+
+def test_an_account_whose_deletion_was_cut_can_be_deleted_again(tmp_path, monkeypatch):
+    emulator = open_emulator(tmp_path, (), Settings())
+    delete = emulator.store.delete_many
+
+    def cut(*arguments):
+        raise OSError("killed")
+
+    async def statuses():
+        transport = httpx.ASGITransport(build_app(emulator, control=False), raise_app_exceptions=False)
+        headers = {"Authorization": "Bearer secret"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+            for step in (cut, delete):
+                monkeypatch.setattr(emulator.store, "delete_many", step)
+                yield (await client.delete("/delete_user_account/")).status_code
+                yield (await client.get("/protected/")).status_code
+
+    async def collected():
+        return [status async for status in statuses()]
+
+    try:
+        assert asyncio.run(collected()) == [500, 200, 200, 401]
+    finally:
+        emulator.database.close()
+        emulator.workers.shutdown()

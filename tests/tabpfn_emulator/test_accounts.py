@@ -189,3 +189,23 @@ def test_a_header_without_a_bearer_token_is_401(control, bare, header):
     answer = bare.get(f"{control.url}/protected/", headers={"Authorization": header})
     assert (answer.status_code, answer.json()["error_code"]) == (401, "UNAUTHORIZED")
     assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_no_account_is_named_as_one_that_a_token_opens(open_accounts):
+    with pytest.raises(ValueError, match="by themselves"):
+        open_accounts(named=[(account_of("a"), "b")])
+
+
+@pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Host": ""}, {"Origin": "http://127.0.0.1"}])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "accounts"), ("POST", "faults"), ("DELETE", "faults"), ("POST", "config"), ("DELETE", "config")],
+)
+def test_a_page_in_a_browser_changes_nothing(control, bare, headers, method, path):
+    answer = bare.request(method, f"{control.url}/_emulator/{path}", headers=headers, content=b"[]")
+    assert (answer.status_code, answer.json()["error_code"]) == (403, "FORBIDDEN")
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.2:80", "[::1]:80"])
+def test_every_name_of_loopback_will_do(control, bare, host):
+    assert bare.delete(f"{control.url}/_emulator/faults", headers={"Host": host}).status_code == 200

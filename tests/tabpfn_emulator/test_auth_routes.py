@@ -148,3 +148,9 @@ def test_the_zip_holds_nothing_of_other_accounts(api, other_api, helpers, cancer
     api.upload_train(helpers.parquet(frame.head(20)), helpers.parquet(target.head(20).to_frame()))
     with zipfile.ZipFile(io.BytesIO(other_api.http.get("/download_all_data/").content)) as archive:
         assert archive.namelist() == ["summary.json"]
+
+
+def test_where_accounts_are_named_nobody_registers(bare, strict_emulator, form):
+    answer = bare.post(f"{strict_emulator}/auth/register/", json=form)
+    assert (answer.status_code, answer.json()["error_code"]) == (403, "FORBIDDEN")
+    assert set(answer.json()) == {"message", "error_code", "trace_id"}

@@ -246,3 +246,33 @@ def test_a_folder_without_books_is_one_clear_line(tmp_path, content):
     assert (done.returncode, done.stdout) == (1, "")
     assert "emulator.sqlite3" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_books_are_filtered_where_they_are_kept(api, other_api, control, bare, helpers, cancer):
+    for caller in (api, other_api):
+        caller.fit(cancer[0].head(30), cancer[1].head(30), "classification")
+
+    def shown(what, **query):
+        return bare.get(f"{control.url}/_emulator/{what}", params=query).raise_for_status().json()
+
+    rows = shown("journal", account=api.account, route="/tabpfn/fit")
+    assert [(row["account"], row["route"]) for row in rows] == [(api.account, "/tabpfn/fit")]
+    assert shown("journal", account=api.account, after=rows[-1]["seq"]) == []
+    made = shown("creations", account=api.account, kind="fit_created")
+    assert [(row["account"], row["kind"]) for row in made] == [(api.account, "fit_created")]
+    assert [row["account"] for row in shown("fits", account=other_api.account)] == [other_api.account]
+
+
+@pytest.mark.parametrize("digits", [19, 30, 5000])
+@pytest.mark.parametrize("what", ["journal", "creations"])
+def test_nothing_comes_after_a_huge_number(control, bare, what, digits):
+    assert bare.get(f"{control.url}/_emulator/{what}?after={'9' * digits}").json() == []
+
+
+def test_an_open_row_is_found_by_its_account(journal):
+    row = journal.open_row("GET", "/x", bearer=True)
+    row["account"] = "ann"
+    journal.open_row("GET", "/x", bearer=True)["account"] = "bob"
+    assert journal.rows(account="ann") == [row]
+    journal.close_row(row)
+    assert [each["seq"] for each in journal.rows(account="ann", route="/x")] == [row["seq"]]

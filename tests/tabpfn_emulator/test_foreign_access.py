@@ -419,3 +419,13 @@ def test_my_key_does_not_open_their_download(bare, control, mine, theirs):
     assert bare.get(their_url.geturl()).status_code == 200
     assert bare.get(their_url._replace(query=my_url.query).geturl()).status_code == 403
     assert bare.put(their_url.geturl(), content=b"[]").status_code == 403
+
+
+def test_no_bearer_text_opens_a_registered_account(bare, emulator):
+    email, password = f"{uuid.uuid4().hex}@example.com", "Correct-Horse-1"
+    form = {"email": email, "password": password, "password_confirm": password, "validation_link": "tabpfn-2023"}
+    bare.post(f"{emulator}/auth/register/", json=form).raise_for_status()
+    # The account is not verified: whoever gets in is answered 403, a stranger's own account 200.
+    texts = [email, f"{email} 0", f"{email} 1"]
+    answers = [bare.get(f"{emulator}/protected/", headers={"Authorization": f"Bearer {text}"}) for text in texts]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]

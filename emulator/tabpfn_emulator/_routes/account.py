@@ -123,10 +123,7 @@ async def delete_all_datasets(request: Request) -> Response:
 
 
 def _delete_all(store: Store, owner: str) -> list[str]:
-    gone: list[str] = []
-    while remaining := store.account_uploads(owner):
-        gone += store.delete(owner, remaining[0].upload_id)
-    return gone
+    return store.delete_many(owner, [upload.upload_id for upload in store.account_uploads(owner)])
 
 
 async def delete_user_account(request: Request) -> Response:
