@@ -3,7 +3,10 @@
 Nothing of the project is imported at the top: some sessions collect tests where it is not installed.
 """
 
+import inspect
 import os
+import re
+import runpy
 import shutil
 import sys
 import uuid
@@ -21,7 +24,7 @@ _OWN: Any = object()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", help="Kill the emulator at 50 moments instead of 5.")
+    parser.addoption("--all", action="store_true", help="50 kills instead of 5, 10,000 damaged footers instead of 1,000.")
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +34,23 @@ def clean_environment(monkeypatch):
         ours = name.startswith(("TABPFN_", "PRIORLABS_")) and not name.startswith(_NOT_OURS)
         if ours or name.lower() in {"http_proxy", "https_proxy", "all_proxy"}:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def run_printed_test(request, tmp_path_factory):
+    """Run the one test that a section of docs/emulator.md prints: `run_printed_test("Airflow")`."""
+    page = Path(__file__).parents[1] / "docs" / "emulator.md"
+
+    def run(heading):
+        section = re.split(rf"^##+ {heading}$", page.read_text(), flags=re.MULTILINE)[1].split("\n##")[0]
+        (code,) = re.findall(r"^```python\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE)
+        # A file, because engines look for the source of what they run.
+        module = tmp_path_factory.mktemp("theirs") / "test_printed.py"
+        module.write_text(code)
+        ((_, test),) = [each for each in runpy.run_path(str(module)).items() if each[0].startswith("test_")]
+        test(**{name: request.getfixturevalue(name) for name in inspect.signature(test).parameters})
+
+    return run
 
 
 @pytest.fixture(scope="session")

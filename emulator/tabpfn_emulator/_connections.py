@@ -43,6 +43,12 @@ async def until_gone(receive: Receive) -> None:
         continue
 
 
+async def drain(receive: Receive) -> None:
+    """Read the rest of a request's body, and forget it."""
+    while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+        continue
+
+
 async def hang_up(scope: Scope, receive: Receive) -> None:
     """Close the connection of a request without another byte.
 

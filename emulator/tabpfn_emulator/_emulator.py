@@ -1,7 +1,9 @@
 """The state of one running emulator, and the few things that all routes need."""
 
+import asyncio
+import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,24 +20,28 @@ from tabpfn_emulator._envelopes import ApiError, invalid, not_found
 from tabpfn_emulator._faults import Faults
 from tabpfn_emulator._settings import Settings
 from tabpfn_emulator._state.database import FILE_NAME, Database
-from tabpfn_emulator._state.documents import Documents, Downloads
-from tabpfn_emulator._state.recall import Models
-from tabpfn_emulator._state.store import Fit, Store
+from tabpfn_emulator._state.documents import Documents
+from tabpfn_emulator._state.full_disk import is_full, remedy
+from tabpfn_emulator._state.reasoning import ReasoningStore
+from tabpfn_emulator._state.recall import Models, learn
+from tabpfn_emulator._state.records import Fit
+from tabpfn_emulator._state.store import Store
 from tabpfn_emulator._storage.incoming import remove_unfinished
 from tabpfn_emulator._storage.signing import Signer
 
 if TYPE_CHECKING:
-    import asyncio
-
     from tabpfn_emulator._learning.model import Learned
+    from tabpfn_emulator._learning.reasoning import ReasoningModel
 
 ROW = "tabpfn_emulator.row"
 """Key of a request's journal row in its ASGI scope."""
 MAX_BODY_BYTES = 16 * 1024**2
 """Largest JSON body, in bytes."""
 _KEY_BYTES = 32
+_RETRY_SECONDS = 1.0
 
 BodyT = TypeVar("BodyT", bound=RequestBody)
+ResultT = TypeVar("ResultT")
 
 
 @dataclass
@@ -45,36 +51,38 @@ class Emulator:
     Attributes:
         data_dir: Its data folder.
         database: Everything that a restart must not lose, except the uploaded bytes.
-        documents: Things with an id, kept there.
+        documents: Things with an id, kept there; the predictions behind a `prediction_uri` are `download`s.
         store: Uploads and fits.
+        reasoning: What the reasoning API keeps.
         journal: The books.
         accounts: Which token opens which account.
         start_settings: What `DELETE /_emulator/config` goes back to.
         settings: What holds now.
         signer: Signs and checks URLs.
         workers: Threads for everything that computes or reads files.
-        models: Fitted models.
-        downloads: Predictions behind a `prediction_uri`, by id.
+        models: Fitted models, by the id of their fit.
+        reasoning_models: Those of the reasoning API, by their id.
         faults: Injected faults.
         rates: Counts calls for the rate limits.
-        tasks: Fits that are being worked on.
+        tasks: Fits and jobs that are being worked on.
     """
 
     data_dir: Path
     database: Database
     documents: Documents
     store: Store
+    reasoning: ReasoningStore
     journal: Journal
     accounts: Accounts
     start_settings: Settings
     settings: Settings
     signer: Signer
     workers: ThreadPoolExecutor
-    models: Models
-    downloads: Downloads
+    models: "Models[Learned]" = field(default_factory=Models)
+    reasoning_models: "Models[ReasoningModel]" = field(default_factory=Models)
     faults: Faults = field(default_factory=Faults)
     rates: RateLimiter = field(default_factory=RateLimiter)
-    tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def account_of_header(self, authorization: str) -> str | None:
         """Return the account that an Authorization header opens; None when it opens none.
@@ -96,9 +104,38 @@ class Emulator:
         """
         try:
             upload = self.store.upload(fit.account, fit.plan.train_set_upload_id, "train")
-            return await self.models.of(fit, upload)
+            return await self.models.of(fit.fitted_train_set_id, lambda: self.in_worker(learn, fit, upload))
         except OSError:
             raise not_found(f"The fitted train set {fit.fitted_train_set_id}") from None
+
+    def in_worker(self, work: Callable[..., ResultT], *arguments: Any) -> Awaitable[ResultT]:
+        """Let a worker thread compute, or read files; await what this returns."""
+        return asyncio.get_running_loop().run_in_executor(self.workers, work, *arguments)
+
+    def begin(self, work: Coroutine[Any, Any, ResultT]) -> asyncio.Task[ResultT]:
+        """Begin to work on a fit or a job, for which nobody need wait; call it on the event loop."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def commit(self, change: Callable[[], ResultT]) -> ResultT:
+        """Write what such work has come to, in one transaction; on a full disk again and again, until there is room.
+
+        Args:
+            change: Writes it.
+
+        Returns:
+            What `change` has returned.
+        """
+        while True:
+            try:
+                with self.database.transaction():
+                    return change()
+            except sqlite3.OperationalError as problem:
+                if not is_full(problem):
+                    raise
+            await asyncio.sleep(_RETRY_SECONDS)
 
     def signed_url(self, request_base: str, method: str, path: str, headers: Mapping[str, str]) -> tuple[str, float]:
         """Return a signed URL on this server and when it expires.
@@ -145,21 +182,22 @@ def open_emulator(
     for folder in (uploads, data_dir / "reasoning"):
         remove_unfinished(folder)
     documents = Documents(database)
-    workers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="emulator")
-    return Emulator(
-        data_dir=data_dir,
-        database=database,
-        documents=documents,
-        store=Store(uploads, documents),
-        journal=Journal(database),
-        accounts=Accounts(database, tokens, accounts),
-        start_settings=settings,
-        settings=settings,
-        signer=Signer(database.secret("signing key", _KEY_BYTES)),
-        workers=workers,
-        models=Models(workers),
-        downloads=Downloads(documents),
-    )
+    try:
+        return Emulator(
+            data_dir=data_dir,
+            database=database,
+            documents=documents,
+            store=Store(uploads, documents),
+            reasoning=ReasoningStore(documents, data_dir / "reasoning"),
+            journal=Journal(database),
+            accounts=Accounts(database, tokens, accounts),
+            start_settings=settings,
+            settings=settings,
+            signer=Signer(database.secret("signing key", _KEY_BYTES)),
+            workers=ThreadPoolExecutor(max_workers=4, thread_name_prefix="emulator"),
+        )
+    except sqlite3.OperationalError as problem:
+        raise OSError(remedy(data_dir, problem) if is_full(problem) else str(problem)) from None
 
 
 def emulator_of(request: Request) -> Emulator:

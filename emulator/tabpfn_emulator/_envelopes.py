@@ -28,6 +28,7 @@ _V1_CODES: Final[dict[int, str]] = {
     422: "validation.failed",
     429: "rate.limit.exceeded",
     500: "error.internal",
+    507: "error.insufficient_storage",
 }
 _HTTP_CODES: Final[dict[int, str]] = {
     400: "BAD_REQUEST",

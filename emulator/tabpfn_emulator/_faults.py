@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from tabpfn_emulator._patterns import covers
+
 Kind = Literal[
     "status",
     "rate_limit",
@@ -45,7 +47,7 @@ def _route(route: str) -> str:
 
 
 Route = Annotated[str, AfterValidator(_route)]
-"""A path, the beginning of one and `*`, or `*`."""
+"""A path, or what `_patterns.covers` understands."""
 
 
 class Fault(BaseModel):
@@ -62,8 +64,8 @@ class Fault(BaseModel):
             `expired_url`: refuse a signed URL as expired. `cut_upload`: close the connection when half of the body has
             arrived. `fail_fit`: accept the fit and let it fail with `error` and `error_code`. `endless_fit`: accept the
             fit and never end it.
-        route: Path to meet, for example `/tabpfn/predict`; `/storage` for signed URLs; `/v1/*` for all that begin so;
-            `*` for all of the API.
+        route: Path to meet, for example `/tabpfn/predict`, or `/v1/status/{job_id}` for any id; `/storage` for signed
+            URLs; `/v1/*` for all that begin so; `*` for all of the API.
         method: HTTP method to meet; None for all.
         times: Requests to meet; None for all until the faults are cleared.
         skip: Matching requests to let pass first.
@@ -143,11 +145,6 @@ class Fault(BaseModel):
             self.skip -= 1
             return False
         return self.probability == 1 or self._random.random() < self.probability
-
-
-def covers(pattern: str, route: str) -> bool:
-    """Return whether a pattern (a path, or the beginning of one and `*`) covers a route."""
-    return pattern == route or (pattern.endswith("*") and route.startswith(pattern[:-1]))
 
 
 class Faults:

@@ -1,20 +1,22 @@
 """Accepting and running fits: the work in threads, never on the event loop; what was accepted survives a restart."""
 
 import asyncio
+import dataclasses
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from tabpfn_emulator._bodies.requests import FitPlan
-from tabpfn_emulator._books.billing import charge, check_quota, check_rate
+from tabpfn_emulator._books.billing import charge, check_quota
 from tabpfn_emulator._books.limits import model_limits, price, version_of
 from tabpfn_emulator._emulator import Emulator, account, emulator_of, note, row_of
 from tabpfn_emulator._envelopes import ApiError, DataError, invalid
 from tabpfn_emulator._learning.thinking import thinking_duration
-from tabpfn_emulator._state.store import Fit, StoredFile, Upload
+from tabpfn_emulator._state.records import Fit, StoredFile, Upload
 
 if TYPE_CHECKING:
     from tabpfn_emulator._learning.model import Learned
@@ -47,32 +49,29 @@ async def assemble(emulator: Emulator, upload: Upload) -> dict[str, Path]:
     """
     if not upload.complete:
         raise invalid(f"The upload {upload.upload_id} is not complete: not every part has arrived.")
-    loop = asyncio.get_running_loop()
     async with upload.checking:
         while not upload.checked:
             arrivals = upload.arrivals
             for file in upload.files.values():
-                await loop.run_in_executor(emulator.workers, file.assemble)
+                await emulator.in_worker(file.assemble)
             upload.checked_arrivals = arrivals
     return {name: file.whole for name, file in upload.files.items()}
 
 
-async def accept_fit(request: Request, plan: FitPlan) -> "tuple[Fit, asyncio.Task[None]]":
+async def accept_fit(request: Request, plan: FitPlan) -> tuple[Fit, asyncio.Task[Fit]]:
     """Accept a fit, charge it and begin to work on it.
 
     Args:
-        request: The request that asks for it.
+        request: The request that asks for it; that it is not one too many was checked.
         plan: What is asked.
 
     Returns:
-        The pending fit, and the task that ends when the fit has.
+        The pending fit, and the task that returns it once it has ended.
 
     Raises:
-        ApiError: 401, 404 or 422 when the request is not right, 429 when there were too many or the pool is too small.
+        ApiError: 401, 404 or 422 when the request is not right, 429 when the pool is too small.
     """
     emulator, owner = emulator_of(request), account(request)
-    check_thinking(plan)
-    check_rate(request, "fit" if plan.thinking is None else "thinking_fit")
     upload = emulator.store.upload(owner, plan.train_set_upload_id, "train")
     note(request, train_set_upload_id=upload.upload_id)
     await assemble(emulator, upload)
@@ -101,36 +100,30 @@ async def accept_fit(request: Request, plan: FitPlan) -> "tuple[Fit, asyncio.Tas
         charge=cost,
     )
     with emulator.database.transaction():
-        fit.creation = charge(
+        creation = charge(
             request,
             "fit_created",
             cost,
             fitted_train_set_id=fit.fitted_train_set_id,
             train_set_upload_id=upload.upload_id,
         )
+        fit = dataclasses.replace(fit, creation=creation)
         emulator.store.seal(upload)
-        emulator.store.save(fit)
-    return fit, _begin(emulator, fit)
+        emulator.store.add_fit(fit)
+    return fit, emulator.begin(_work(emulator, fit))
 
 
 def resume_fits(emulator: Emulator) -> None:
     """Work on the fits again that an earlier process has accepted and not ended; call it on the event loop."""
-    for fit in emulator.store.all_fits():
-        if fit.status == "pending" and not fit.deleted:
-            _begin(emulator, fit)
+    for fit in emulator.store.fits():
+        if fit.status == "pending":
+            emulator.begin(_work(emulator, fit))
 
 
-def _begin(emulator: Emulator, fit: Fit) -> "asyncio.Task[None]":
-    task = asyncio.create_task(_work(emulator, fit))
-    emulator.tasks.add(task)
-    task.add_done_callback(emulator.tasks.discard)
-    return task
-
-
-async def _work(emulator: Emulator, fit: Fit) -> None:
+async def _work(emulator: Emulator, fit: Fit) -> Fit:
     if fit.ready_at is None:
         await asyncio.Event().wait()
-        return
+        return fit
     started = time.monotonic()
     model: Learned | None = None
     error, error_code = fit.doomed or ("", "REQUEST_VALIDATION_ERROR")
@@ -143,22 +136,23 @@ async def _work(emulator: Emulator, fit: Fit) -> None:
             error = f"{type(problem).__name__}: {problem}"
     worked = time.monotonic() - started
     await asyncio.sleep(max(0.0, fit.ready_at - time.time()))
-    fit.timings = {
+    timings = {
         "elapsed_s": time.time() - fit.created_at,
         "queue_wait_s": 0.0,
         "train_set_transform_s": 0.0,
         "fit_s": worked,
     }
-    with emulator.database.transaction():
+
+    def end() -> Fit:
+        change = partial(emulator.store.change_fit, fit.fitted_train_set_id, timings=timings)
         if model is None:
-            fit.status, fit.error, fit.error_code = "failed", error, error_code
-            fit.charge = 0
             emulator.journal.refund(fit.creation)
-        else:
-            fit.status, fit.train_rows, fit.sampled_rows = "completed", model.rows, model.sampled_rows
-            if model.note:
-                emulator.journal.remark(fit.seq, model.note)
-        emulator.store.save(fit)
+            return change(status="failed", error=error, error_code=error_code, charge=0)
+        if model.note:
+            emulator.journal.remark(fit.seq, model.note)
+        return change(status="completed", train_rows=model.rows, sampled_rows=model.sampled_rows)
+
+    return await emulator.commit(end)
 
 
 def failure(fit: Fit) -> ApiError:
@@ -173,9 +167,8 @@ async def _cost(emulator: Emulator, plan: FitPlan, upload: Upload) -> int:
     if plan.thinking is None:
         return 0
     file = upload.files["x_train"]
-    loop = asyncio.get_running_loop()
     try:
-        rows, columns = await loop.run_in_executor(emulator.workers, _shape, file)
+        rows, columns = await emulator.in_worker(_shape, file)
     except DataError:
         return 0  # the fit is accepted and fails, as on the real service, and a failed fit is free
     return price(

@@ -12,8 +12,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tabpfn_emulator._connections import close, hang_up, until_gone
-from tabpfn_emulator._emulator import Emulator
+from tabpfn_emulator._connections import close, drain, hang_up, until_gone
+from tabpfn_emulator._emulator import ROW, Emulator
 from tabpfn_emulator._envelopes import storage_error_response
 from tabpfn_emulator._faults import Fault
 from tabpfn_emulator._storage.object_stores import STORES
@@ -88,7 +88,7 @@ async def _status(call: Call) -> None:
 
 
 async def _redirect(call: Call) -> None:
-    await _drain(call.receive)
+    await drain(call.receive)
     location = call.fault.location or _other_origin(call.scope)
     await _answer(call.send, call.fault.status, b"", {**call.fault.headers, "location": location})
 
@@ -133,7 +133,7 @@ async def _drop(call: Call) -> None:
         await call.app(call.scope, call.receive, _swallow)
     else:
         # Closing with bytes unread would be a reset, which callers see as another error than a closed connection.
-        await _drain(call.receive)
+        await drain(call.receive)
     await hang_up(call.scope, call.receive)
 
 
@@ -199,7 +199,7 @@ async def _prediction_uri(call: Call) -> None:
 
 def _put_behind_url(call: Call, prediction: Any) -> dict[str, Any]:
     download_id = str(uuid.uuid4())
-    call.emulator.downloads[download_id] = prediction
+    call.emulator.documents.add("download", download_id, call.scope[ROW]["account"], prediction)
     url, _ = call.emulator.signed_url(str(Request(call.scope).base_url), "GET", f"/storage/downloads/{download_id}", {})
     return {
         "prediction_uri": url,
@@ -208,7 +208,7 @@ def _put_behind_url(call: Call, prediction: Any) -> dict[str, Any]:
 
 
 async def _expired_url(call: Call) -> None:
-    await _drain(call.receive)
+    await drain(call.receive)
     now = time.time()
     error = STORES[call.emulator.settings.storage].expired(int(now) - 1, now)
     response = storage_error_response(Request(call.scope), error)
@@ -256,7 +256,7 @@ async def _work_or_drain(call: Call) -> None:
     if call.fault.when == "after":
         await call.app(call.scope, call.receive, _swallow)
     else:
-        await _drain(call.receive)
+        await drain(call.receive)
 
 
 async def _catch(call: Call) -> _Caught:
@@ -267,11 +267,6 @@ async def _catch(call: Call) -> _Caught:
 
 async def _swallow(message: Message) -> None:
     """Withhold an answer."""
-
-
-async def _drain(receive: Receive) -> None:
-    while (message := await receive())["type"] == "http.request" and message.get("more_body"):
-        continue
 
 
 def _other_origin(scope: Scope) -> str:

@@ -6,19 +6,17 @@ Loaded by the CLI in environments without the extra `emulator`, so nothing of it
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from tabpfn_emulator import _extra
 from tabpfn_emulator._books.limits import DAILY_TOKENS, MONTHLY_TOKENS
 from tabpfn_emulator._learning.thinking import DEFAULT_TIME_SCALE
 
 MISSING_EXTRA_EXIT_CODE = 2
 """Exit code when a package of the extra `emulator` is not installed."""
-
-_EXTRA = ("sklearn", "starlette", "uvicorn")
 
 # typer's own tracebacks print local variables, which may hold a token.
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -98,15 +96,12 @@ def emulator(
     """
     if context.invoked_subcommand is not None:
         return
-    missing = [name for name in _EXTRA if find_spec(name) is None]
-    if missing:
-        typer.echo(
-            f"The emulator needs packages that are not installed ({', '.join(missing)}). Install them with: "
-            'pip install "tabpfn-providers[emulator]"',
-            err=True,
-        )
+    lack = _extra.missing_extra("The emulator")
+    if lack is None and backend == "tabpfn" and not _extra.has_tabpfn():
+        lack = _extra.TABPFN_REMEDY
+    if lack is not None:
+        typer.echo(lack, err=True)
         raise typer.Exit(MISSING_EXTRA_EXIT_CODE)
-    _need_backend(backend)
     from pydantic import ValidationError
 
     from tabpfn_emulator._serve import serve
@@ -152,16 +147,6 @@ def _usable(token: str, option: str) -> str:
     return token
 
 
-def _need_backend(backend: str) -> None:
-    if backend != "tabpfn":
-        return
-    from tabpfn_emulator._learning.backend import REMEDY, is_installed
-
-    if not is_installed():
-        typer.echo(REMEDY, err=True)
-        raise typer.Exit(MISSING_EXTRA_EXIT_CODE)
-
-
 def _latency(options: Sequence[str]) -> dict[str, float]:
     latency = {}
     for option in options:
@@ -188,7 +173,10 @@ def _accounts(options: Sequence[str]) -> tuple[tuple[str, str], ...]:
 def journal(
     data_dir: Annotated[Path, typer.Option(help="The folder that the emulator was started with.")],
     account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
-    route: Annotated[str | None, typer.Option(help="Only this route; signed URLs are /storage.")] = None,
+    route: Annotated[
+        str | None,
+        typer.Option(help="Only this route, '/v1/status/{job_id}' for any id, or '/v1/*'; signed URLs are /storage."),
+    ] = None,
     creations: Annotated[
         bool, typer.Option("--creations", help="The accepted creations instead of the requests.")
     ] = False,
@@ -199,6 +187,7 @@ def journal(
     Exit codes: 0, or 1 when the folder holds no books.
     """
     from tabpfn_emulator._books.journal import read_books
+    from tabpfn_emulator._patterns import covers
     from tabpfn_emulator._state.database import FILE_NAME
 
     try:
@@ -206,7 +195,9 @@ def journal(
     except OSError as problem:
         typer.echo(f"No books to read: {problem}", err=True)
         raise typer.Exit(1) from None
-    rows = [row for row in books if account in {None, row["account"]} and route in {None, row["route"]}]
+    rows = [
+        row for row in books if account in {None, row["account"]} and (route is None or covers(route, row["route"]))
+    ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return

@@ -5,7 +5,6 @@ started, and its packages are looked for, when a test asks for a fixture.
 """
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,19 +12,15 @@ import pytest
 if TYPE_CHECKING:
     from tabpfn_emulator.testing import EmulatorAccount, FaultInjector
 
-_NEEDED = ("pydantic", "sklearn", "starlette", "typer", "uvicorn")
-
 
 @pytest.fixture(scope="session")
 def _tabpfn_emulator_url() -> Iterator[str]:
     """Base URL of one emulator for the session; with pytest-xdist each worker is a session."""
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        pytest.fail(
-            f"The fixture tabpfn_emulator needs packages that are not installed ({', '.join(missing)}). "
-            'Install them with: pip install "tabpfn-providers[emulator]"',
-            pytrace=False,
-        )
+    from tabpfn_emulator._extra import missing_extra
+
+    lack = missing_extra("The fixture tabpfn_emulator")
+    if lack is not None:
+        pytest.fail(lack, pytrace=False)
     from tabpfn_emulator.testing import running_emulator
 
     with running_emulator() as url:

@@ -116,7 +116,8 @@ class EmulatorControl:
             settings: Fields of `tabpfn_emulator._settings.Settings`, for example `fit_seconds=2.0`.
 
         Raises:
-            ValueError: A setting is not understood; the text names the field.
+            ValueError: A setting is not understood, or `backend="tabpfn"` where the package is not installed; the
+                text names the field, or the remedy. Nothing was changed.
         """
         self._call("POST", "/_emulator/config", settings)
 
@@ -137,7 +138,8 @@ class EmulatorControl:
         """Return the rows of the journal, one for each request to the API and its storage, oldest first.
 
         Args:
-            route: Only this route; signed URLs are journalled as `/storage`.
+            route: Only this route, `/v1/status/{job_id}` for any id, or `/v1/*`; signed URLs are journalled as
+                `/storage`.
             account: Only this account, see `account_of`.
             after: Only rows whose `seq` is greater.
         """
@@ -171,14 +173,18 @@ class EmulatorControl:
         *,
         add_tokens: Sequence[str] = (),
         revoke_tokens: Sequence[str] = (),
+        expires_in: float | None = None,
         email_verified: bool | None = None,
     ) -> dict[str, Any]:
         """Open a named account, or change one: rotate its keys, verify its e-mail address or take that back.
 
         Args:
-            name: The account; one that is not there yet is opened.
+            name: The account; one that is not there yet is opened. An account that a token has opened by itself goes
+                by `account_of(token)`.
             add_tokens: Tokens that open it from now on.
-            revoke_tokens: Tokens that open nothing any more.
+            revoke_tokens: Tokens that open nothing any more: the API answers 401.
+            expires_in: Seconds, 0 or more, after which the tokens in `add_tokens` open nothing any more, restarts
+                included; None means that they do not expire.
             email_verified: False makes the API answer 403; None leaves it.
 
         Returns:
@@ -191,6 +197,7 @@ class EmulatorControl:
             "name": name,
             "add_tokens": list(add_tokens),
             "revoke_tokens": list(revoke_tokens),
+            "expires_in": expires_in,
             "email_verified": email_verified,
         }
         account: dict[str, Any] = self._call("POST", "/_emulator/accounts", change)
@@ -216,7 +223,14 @@ class EmulatorControl:
                 text = error.read().decode(errors="replace")
             if error.code == 404:
                 raise RuntimeError(f"{self.url} has no control routes: start it with --faults.") from None
-            raise ValueError(text) from None
+            raise ValueError(_message(text)) from None
+
+
+def _message(text: str) -> str:
+    try:
+        return str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        return text
 
 
 @dataclass(frozen=True)
@@ -242,7 +256,8 @@ class EmulatorAccount:
         """Return the account's rows of the journal, oldest first.
 
         Args:
-            route: Only this route; signed URLs are journalled as `/storage`.
+            route: Only this route, `/v1/status/{job_id}` for any id, or `/v1/*`; signed URLs are journalled as
+                `/storage`.
         """
         return self.control.journal(route=route, account=self.account)
 
@@ -257,6 +272,17 @@ class EmulatorAccount:
     def fits(self) -> list[dict[str, Any]]:
         """Return the account's fits, oldest first, failed and deleted ones included."""
         return self.control.fits(account=self.account)
+
+    def expire_token(self, after: float = 0.0) -> None:
+        """Let the account's token expire: the API answers it with 401 from then on.
+
+        Args:
+            after: Seconds from now, 0 or more.
+
+        Raises:
+            ValueError: `after` is no such number; the text says so.
+        """
+        self.control.change_account(self.account, add_tokens=[self.token], expires_in=after)
 
     def configure(self, **settings: Any) -> None:
         """Change settings of the emulator, for this test only.

@@ -4,9 +4,13 @@ import base64
 import io
 import ssl
 import struct
+import subprocess
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import google_crc32c
 import httpx
@@ -112,6 +116,71 @@ def predict_body(fitted: str, upload: str, task: str, **params: Any) -> dict[str
         "test_set_upload_id": upload,
         "task_config": {"task": task, "predict_params": params},
     }
+
+
+class Server:
+    """An emulator that is killed and started again on its folder, each time on a port that is free then."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self._options = options
+        self._callers: list[Api] = []
+        self.start()
+
+    def start(self) -> None:
+        """Start, and tell the callers where: another process may have taken the port of before."""
+        command = [sys.executable, "-m", "tabpfn_emulator", "--port", "0", "--faults", "--data-dir", str(self.folder)]
+        self.process = subprocess.Popen([*command, *self._options], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the emulator did not start: its reason is in stderr"
+        self.url = line.split()[-1]
+        self.control = EmulatorControl(self.url)
+        for caller in self._callers:
+            caller.http.base_url = self.url
+
+    def api(self, token: str) -> Api:
+        """Return a caller that follows the emulator to its ports."""
+        self._callers.append(Api(self.url, token))
+        return self._callers[-1]
+
+    def moved(self, signed_url: str) -> str:
+        """Return a signed URL of an earlier port as it is on this one."""
+        return self.url + signed_url.removeprefix("{0.scheme}://{0.netloc}".format(urlsplit(signed_url)))
+
+    def moved_info(self, info: dict[str, Any]) -> dict[str, Any]:
+        """Return what an answer says of one file, with its URLs as they are on this port."""
+        return {**info, "signed_urls": [self.moved(url) for url in info["signed_urls"]]}
+
+    def kill(self) -> None:
+        """End it as nobody can be prepared for."""
+        self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def close(self) -> None:
+        self.kill()
+        for caller in self._callers:
+            caller.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start an emulator to kill, with these options of the command line, on the folder `data` of this test."""
+    servers: list[Server] = []
+
+    def begin(*options: str) -> Server:
+        servers.append(Server(tmp_path / "data", *options))
+        return servers[-1]
+
+    yield begin
+    for each in servers:
+        each.close()
 
 
 @pytest.fixture

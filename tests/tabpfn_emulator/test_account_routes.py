@@ -169,6 +169,20 @@ def test_deleting_everything_is_limited_to_the_account(api, other_api, cancer):
     assert other_api.post("/tabpfn/get_fit_status", {"fitted_train_set_id": theirs}).status_code == 200
 
 
+def test_a_prediction_behind_a_url_goes_with_its_account_and_with_no_other(api, other_api, control, cancer, bare):
+    frame, target = cancer
+    uris = []
+    for each in (api, other_api):
+        fitted = each.fit(frame.head(40), target.head(40), "classification")
+        control.inject({"kind": "prediction_uri"})
+        uris.append(each.predict(fitted, frame.tail(2), "classification").json()["prediction_uri"])
+    assert [bare.get(uri).status_code for uri in uris] == [200, 200]
+    api.http.delete("/delete_user_account/").raise_for_status()
+    gone, kept = (bare.get(uri) for uri in uris)
+    assert (gone.status_code, kept.status_code) == (404, 200)
+    assert "NoSuchKey" in gone.text
+
+
 def test_delete_without_an_id_is_refused(api):
     assert api.http.delete("/delete_dataset/").status_code == 422
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 import uuid
 
 import pytest
@@ -68,6 +69,31 @@ def test_keys_rotate_from_python(api, control, name):
         control.change_account("two words")
 
 
+def test_a_token_expires_while_the_server_runs(api, control, name):
+    control.change_account(name, add_tokens=[api.token], expires_in=10**9)
+    assert status(api) == 200
+    control.change_account(name, add_tokens=[api.token], expires_in=0.25)
+    for _ in range(600):
+        if status(api) == 401:
+            break
+        time.sleep(0.05)
+    assert status(api) == 401
+    assert control.change_account(name, add_tokens=[api.token])["tokens"] == 1
+    assert status(api) == 200
+
+
+def test_one_token_of_an_account_expires_and_the_other_does_not(api, other_api, control, name):
+    control.change_account(name, add_tokens=[api.token])
+    control.change_account(name, add_tokens=[other_api.token], expires_in=0)
+    assert (status(api), status(other_api)) == (200, 401)
+
+
+def test_the_address_is_not_verified_with_an_expired_token(api, bare, control, name):
+    control.change_account(name, add_tokens=[api.token], expires_in=0)
+    query = {"token": "any", "access_token": api.token}
+    assert bare.get(f"{control.url}/auth/verify_email/", params=query).status_code == 401
+
+
 def test_an_account_that_opened_itself_takes_more_tokens(api, other_api, change, cancer):
     fitted = api.fit(cancer[0].head(40), cancer[1].head(40), "classification")
     assert change(name=api.account, add_tokens=[other_api.token]).status_code == 200
@@ -94,6 +120,9 @@ def test_an_address_that_is_not_verified_is_403_everywhere(api, change, name):
         {"name": "a", "add_tokens": [""]},
         {"name": "a", "add_tokens": [" x"]},
         {"name": "a", "colour": "blue"},
+        {"name": "a", "expires_in": 5},
+        {"name": "a", "add_tokens": ["x"], "expires_in": -1},
+        {"name": "a", "add_tokens": ["x"], "expires_in": "soon"},
         {"name": "a", "add_tokens": "x"},
     ],
 )
@@ -165,6 +194,27 @@ def test_what_was_revoked_or_closed_stays_so(open_accounts):
     assert second.of_token("b") == "bob"
 
 
+def test_a_time_that_is_no_time_is_refused(open_accounts):
+    for seconds in (float("nan"), float("inf"), -0.5):
+        with pytest.raises(ValueError, match="expires_in"):
+            open_accounts().change("ann", add_tokens=["a"], expires_in=seconds)
+
+
+def test_an_expiry_survives_a_restart(open_accounts, monkeypatch):
+    begin = time.time()
+    first = open_accounts()
+    first.change("ann", add_tokens=["short"], expires_in=60)
+    first.change("ann", add_tokens=["long"], expires_in=3600)
+    first.change(account_of("own"), add_tokens=["own"], expires_in=0)
+    # Neither opens an account of its own again, nor does the next start's option bring one back.
+    for named in ((), [("ann", "short")]):
+        second = open_accounts(named=named)
+        assert [second.of_token(token) for token in ("short", "long", "own")] == ["ann", "ann", None]
+        with monkeypatch.context() as later:
+            later.setattr(time, "time", lambda: begin + 600)
+            assert [second.of_token(token) for token in ("short", "long", "own")] == [None, "ann", None]
+
+
 def test_a_closed_account_that_opened_itself_stays_closed(open_accounts):
     open_accounts().close(account_of("a"))
     assert [open_accounts().of_token(token) for token in "ab"] == [None, account_of("b")]
@@ -176,6 +226,24 @@ def test_a_refused_change_changes_nothing(open_accounts):
         accounts.change("bob", add_tokens=["b", "a"])
     assert (accounts.of_token("a"), accounts.of_token("b")) == ("ann", None)
     assert [each["name"] for each in accounts.all()] == ["ann"]
+
+
+def test_what_was_not_committed_has_not_happened(tmp_path):
+    database = Database(tmp_path / "accounts.sqlite3")
+    accounts = Accounts(database)
+    accounts.change("ann", add_tokens=["a"])
+
+    def fail_before_the_commit():
+        with database.transaction():
+            accounts.change("ann", add_tokens=["b"], revoke_tokens=["a"], email_verified=False)
+            accounts.close("ann")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_before_the_commit()
+    assert [accounts.of_token(token) for token in "ab"] == ["ann", account_of("b")]
+    assert accounts.all() == [{"name": "ann", "email_verified": True, "closed": False, "tokens": 1}]
+    database.close()
 
 
 def test_a_token_that_was_added_elsewhere_is_no_start(open_accounts):

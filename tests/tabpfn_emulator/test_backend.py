@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tabpfn_emulator._envelopes import DataError
+from tabpfn_emulator._learning.backend import fit_local
 from tabpfn_emulator.testing import EmulatorControl, running_emulator
 
 FAKE = '''
@@ -156,13 +158,27 @@ def test_without_the_package_it_does_not_start():
     assert "Traceback" not in done.stderr
 
 
-def test_without_the_package_a_fit_fails_with_the_remedy(api, control, frame, helpers):
+def test_without_the_package_the_setting_is_refused_and_nothing_changes(api, bare, control, frame):
+    with pytest.raises(ValueError, match=r"pip install tabpfn$"):
+        control.configure(backend="tabpfn", predict="constant")
+    answer = bare.post(f"{control.url}/_emulator/config", json={"backend": "tabpfn"})
+    assert (answer.status_code, answer.json()["error_code"]) == (422, "REQUEST_VALIDATION_ERROR")
+    assert answer.json()["message"].endswith("pip install tabpfn")
+    settings = bare.get(f"{control.url}/_emulator/config").json()
+    assert (settings["backend"], settings["predict"]) == ("sklearn", "model")
+    assert api.fit(frame, frame["a"].rename("y"), "regression")
+
+
+def test_a_model_that_is_learnt_again_without_the_package_says_so():
+    with pytest.raises(DataError, match="pip install tabpfn"):
+        fit_local(np.zeros((3, 1), np.float32), np.arange(3.0), 0, {})
+
+
+def test_with_the_package_the_setting_is_taken(with_fake_package, bare):
+    control = EmulatorControl(with_fake_package)
+    control.configure(backend="sklearn")
     control.configure(backend="tabpfn")
-    target = pd.Series(range(12), name="y").to_frame()
-    upload = api.upload_train(helpers.parquet(frame), helpers.parquet(target))
-    answer = api.post("/tabpfn/fit", helpers.nested(upload, "regression")).json()
-    assert "pip install tabpfn" in answer["message"]
-    assert "fitted_train_set_id" not in answer
+    assert bare.get(f"{with_fake_package}/_emulator/config").json()["backend"] == "tabpfn"
 
 
 def test_constant_predictions_by_option(helpers, frame):

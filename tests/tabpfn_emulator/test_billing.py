@@ -71,6 +71,19 @@ def test_a_prediction_costs_its_estimate(api, control, predict):
     assert creation["charge"] == expected
 
 
+def test_a_hit_of_the_cache_costs_its_estimate_which_is_less(api, control, cancer, helpers):
+    frame, target = cancer
+    config = {"fit_mode": "fit_with_cache", "model_path": "v2.5_default"}
+    fitted = api.fit(frame, target, "classification", **config)
+    body = helpers.predict_body(fitted, api.upload_test(fitted, helpers.parquet(frame.tail(30))), "classification")
+    body["task_config"]["tabpfn_config"] = config
+    assert api.post("/tabpfn/predict", body).raise_for_status().json()["metadata"]["cache_outcome"] == "hit"
+    dimensions = {"train_rows": len(frame), "test_rows": 30, "raw_columns": 30, "model_version": "v2.5"}
+    (creation,) = control.creations(kind="predict_run", account=api.account)
+    assert creation["charge"] == estimate(api, operation="cache_predict", **dimensions) == 7_200
+    assert estimate(api, **dimensions) > 7_200
+
+
 def test_a_failed_thinking_fit_is_free(api, control, think):
     control.inject({"kind": "fail_fit"})
     assert think().status_code == 500

@@ -2,8 +2,10 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 import urllib.request
 
 import pytest
@@ -45,6 +47,31 @@ def test_it_ends_cleanly_in_the_middle_of_a_fit(route, cancer, helpers):
             process.terminate()
             _, errors = process.communicate(timeout=30)
         api.close()
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
+def wait_for_a_request(control):
+    for _ in range(600):
+        if control.journal():
+            return
+        time.sleep(0.05)
+    raise AssertionError("no request has arrived")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_it_ends_cleanly_while_a_request_hangs(when, helpers):
+    with start("--faults") as process:
+        url = process.stdout.readline().split()[-1]
+        control = EmulatorControl(url)
+        control.inject(kind="hang", route="/protected/", when=when)
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(f"GET /protected/ HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            wait_for_a_request(control)
+            process.terminate()
+            _, errors = process.communicate(timeout=30)
+            assert connection.recv(1) == b""
     assert process.returncode == 0
     assert "Traceback" not in errors
 

@@ -1,6 +1,5 @@
 """docs/emulator.md: its blocks run as they are printed, its tables name everything there is."""
 
-import inspect
 import re
 import shlex
 import signal
@@ -12,6 +11,7 @@ from typing import get_args
 import pytest
 
 from tabpfn_emulator._faults import Fault, Kind
+from tabpfn_emulator._routes.control import ROUTES
 from tabpfn_emulator._settings import Settings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text()
@@ -33,12 +33,8 @@ def test_python_blocks(heading, printed, capsys):
     assert capsys.readouterr().out == printed
 
 
-def test_the_pytest_block(request):
-    (code,) = blocks("In your tests", "python")
-    names = {}
-    exec(compile(code, "docs/emulator.md", "exec"), names)
-    test = names["test_one_fit_is_one_fit"]
-    test(**{name: request.getfixturevalue(name) for name in inspect.signature(test).parameters})
+def test_the_pytest_block(run_printed_test):
+    run_printed_test("In your tests")
 
 
 def test_shell_blocks(tmp_path):
@@ -60,6 +56,12 @@ def test_shell_blocks(tmp_path):
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode == 0
+
+
+def test_the_table_of_control_routes_is_complete():
+    listed = re.findall(r"^\| ([A-Z]+) \| `([^`]+)` \|", section("Control routes"), flags=re.MULTILINE)
+    served = [(method, route.path) for route in ROUTES for method in route.methods - {"HEAD"}]
+    assert sorted(listed) == sorted(served)
 
 
 def test_the_tables_name_everything():

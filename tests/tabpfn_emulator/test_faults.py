@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tabpfn_emulator._faults import Fault, Faults, covers
+from tabpfn_emulator._faults import Fault, Faults
+from tabpfn_emulator._patterns import covers
 from tabpfn_emulator.testing import EmulatorControl, running_emulator
 
 settings.register_profile("emulator", derandomize=True, deadline=None)
@@ -76,6 +77,15 @@ def test_chances_are_as_large_as_asked():
         ("/tabpfn/fit", "/tabpfn/fit", True),
         ("/tabpfn/fit", "/tabpfn/fit2", False),
         ("/tabpfn/fit", "/tabpfn", False),
+        ("/v1/status/{job_id}", "/v1/status/7", True),
+        ("/v1/status/{job_id}", "/v1/status/{job_id}", True),
+        ("/v1/status/{job_id}", "/v1/status/", False),
+        ("/v1/status/{job_id}", "/v1/status/7/8", False),
+        ("/v1/status/{job_id}", "/v1/results/7", False),
+        ("/v1/models/{model_id}/predict", "/v1/models/a-b.c/predict", True),
+        ("/v1/models/{model_id}/*", "/v1/models/7/explain", True),
+        ("/v1/models/{model_id}/*", "/v1/models/7", False),
+        ("/v1/.*", "/v1/status", False),
     ],
 )
 def test_what_a_pattern_covers(pattern, route, covered):
@@ -139,7 +149,9 @@ def test_an_answer_dropped_in_its_keepalive_leaves_the_fit_alone(api, control, f
         with pytest.raises(httpx.RemoteProtocolError):
             b"".join(pieces)
     (fit,) = control.fits(account=api.account)
-    while (status := api.post("/tabpfn/get_fit_status", id_of(fit)).json()["status"]) == "pending":
+    for _ in range(600):
+        if (status := api.post("/tabpfn/get_fit_status", id_of(fit)).json()["status"]) != "pending":
+            break
         time.sleep(0.05)
     assert status == "completed"
 

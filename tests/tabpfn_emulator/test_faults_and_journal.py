@@ -1,5 +1,8 @@
 """Faults on demand, settings, and the books."""
 
+import json
+import subprocess
+import sys
 import uuid
 
 import httpx
@@ -197,6 +200,31 @@ def test_refused_requests_are_journalled_and_control_requests_are_not(control, b
     control.fits()
     rows = [(row["route"], row["status"], row["bearer"], row["account"]) for row in control.journal(after=mark)]
     assert rows == [("/protected/", 401, True, None), ("/nowhere", 404, False, None)]
+
+
+@pytest.mark.parametrize(
+    ("route", "found"),
+    [
+        ("/v1/status/{job_id}", ["/v1/status/one", "/v1/status/two"]),
+        ("/v1/{kind}/one", ["/v1/status/one", "/v1/results/one"]),
+        ("/v1/status/two", ["/v1/status/two"]),
+        ("/v1/results*", ["/v1/results/one"]),
+        ("/v1/status", []),
+    ],
+)
+def test_routes_with_an_id_are_found_by_path_and_by_template(api, control, emulator_folder, route, found):
+    for path in ("/v1/status/one", "/v1/status/two", "/v1/results/one", "/protected/"):
+        api.http.get(path)
+    assert [row["route"] for row in control.journal(route=route, account=api.account)] == found
+    command = [sys.executable, "-m", "tabpfn_emulator", "journal", "--json", "--data-dir", str(emulator_folder)]
+    command += ["--account", api.account, "--route", route]
+    printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert [row["route"] for row in json.loads(printed)] == found
+
+
+def test_a_fault_meets_a_route_with_an_id_by_its_template(api, control):
+    control.inject(kind="status", status=503, route="/v1/status/{job_id}", times=None)
+    assert [api.http.get(f"/v1/{path}/x").status_code for path in ("status", "results")] == [503, 404]
 
 
 def test_the_file_holds_the_journal_and_nothing_secret(tmp_path, cancer, helpers):

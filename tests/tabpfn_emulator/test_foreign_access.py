@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tabpfn_emulator.testing import EmulatorAccount, EmulatorControl
+
 ROWS = "".join(f"{i % 7},{i % 5},{'yes' if i % 7 > 3 else 'no'}\n" for i in range(60))
 TABLE = f"a,b,outcome\n{ROWS}".encode()
 TEST_ROWS = b"a,b\n" + b"".join(b"%d,%d\n" % (i % 7, i % 5) for i in range(6))
@@ -230,6 +232,52 @@ def test_without_a_token_there_is_nothing(bare, emulator, mine, theirs, case, au
 def test_a_token_that_opens_no_account_gets_nothing(strict_emulator, helpers, mine, case):
     with helpers.client(base_url=strict_emulator, headers={"Authorization": "Bearer the-wrong-token"}) as stranger:
         assert send(stranger, case, mine, Unknown()).status_code == 401
+
+
+@pytest.fixture(scope="module")
+def late(emulator, helpers):
+    """An account that owns one of everything, and whose token has expired."""
+    owner = Belongings(emulator, helpers)
+    ids = {name: getattr(owner, name) for name in IDS}
+    EmulatorAccount(emulator, owner.api.token, EmulatorControl(emulator)).expire_token()
+    yield SimpleNamespace(api=owner.api, **ids)
+    owner.api.close()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_expired_token_gets_nothing_of_its_own_account(control, late, case):
+    assert_refused(control, late.api, lambda: send(late.api.http, case, late, late))
+
+
+def test_an_expired_token_opens_no_route(control, bare, emulator, late):
+    document = bare.get(f"{emulator}/openapi.json").raise_for_status().json()
+    wanting = [
+        (method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        if operation["security"]
+    ]
+    assert len(wanting) > 20
+    for method, path in wanting:
+        assert_refused(control, late.api, lambda sent=(method, path): late.api.http.request(*sent))
+
+
+def assert_refused(control, api, call):
+    """401 in the route's envelope, in nobody's name, and booked."""
+    before = control.totals()["requests"]
+    answer = call()
+    (row,) = control.journal(after=before)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert (row["route"], row["status"], row["account"], row["bearer"]) == (answer.url.path, 401, None, True)
+    body = answer.json()
+    if answer.url.path.startswith("/v1/"):
+        assert body["code"] == "auth.unauthorized"
+        assert body["detail"] == "Could not validate credentials"
+        assert body["retryable"] is False
+    else:
+        assert body["error_code"] == "UNAUTHORIZED"
+        assert body["message"] == "Could not validate credentials"
+        assert uuid.UUID(body["trace_id"])
 
 
 def test_what_an_account_is_told_of_itself_is_its_own(mine, theirs):

@@ -8,6 +8,9 @@ import httpx
 import numpy as np
 import pytest
 
+from tabpfn_emulator._books.rates import RATES
+from tabpfn_emulator.testing import running_emulator
+
 SUPPORT = "https://discord.com/invite/VJRuU3bSxt"
 UNKNOWN = "123e4567-e89b-12d3-a456-426614174000"
 PARAMS = {
@@ -93,6 +96,46 @@ def test_the_answer_of_a_prediction_is_the_documented_one(api, model, churn):
     rows = answer["prediction"]
     assert len(rows) == 3
     assert all(len(row) == 2 and sum(row) == pytest.approx(1) for row in rows)
+
+
+def test_columns_in_another_order_are_found_by_their_names(api, model, churn):
+    rows = churn[1].tail(5)
+    expected = predict(api, model, rows).json()["prediction"]
+    assert predict(api, model, rows[rows.columns[::-1]]).json()["prediction"] == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda rows: rows.drop(columns="mean area"), "it lacks ['mean area']."),
+        (lambda rows: rows.assign(churn="goes"), "it has besides ['churn']."),
+        (
+            lambda rows: rows.rename(columns={"mean area": "area", "mean texture": "texture"}),
+            "it lacks ['mean area', 'mean texture'] and it has besides ['area', 'texture'].",
+        ),
+        (lambda rows: rows.rename(columns={"mean area": "mean texture"}), "lacks ['mean area'] and it has besides ['m"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["model", "constant"])
+def test_other_columns_than_those_of_the_fit_are_named_and_not_charged(api, model, control, churn, change, said, mode):
+    control.configure(predict=mode)
+    answer = predict(api, model, change(churn[1].tail(5)))
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation.failed")
+    (problem,) = answer.json()["errors"]
+    assert problem["field"] == "file"
+    assert said in problem["message"]
+    assert api.http.post("/get_api_usage/").json()["current_usage"] == 0
+
+
+def test_columns_of_one_name_are_known_by_their_place(api):
+    rows = "".join(f"{i % 5},{i % 3},{i % 2},{i % 5}\n" for i in range(40))
+    parts = {"dataset_file": f"a,a,b,target\n{rows}".encode()}
+    fitted = send(api, "/v1/fit", {"task": "regression"}, **parts).raise_for_status().json()["model_id"]
+    data = {"model_id": fitted, "task": "regression"}
+    assert send(api, "/v1/predict", data, file=b"a,a,b\n1,2,0\n").is_success
+    answer = send(api, "/v1/predict", data, file=b"b,a,a\n0,1,2\n")
+    assert answer.status_code == 422
+    assert "Several columns are named ['a']" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(("older", "newer"), [("probabilities", "probas"), ("predictions", "preds")])
@@ -313,6 +356,39 @@ def test_a_request_ends_with_its_caller_and_the_fit_goes_on(api, control):
     until(lambda: [row for row in control.journal(account=api.account) if row["status"] == 499])
     assert [fit["status"] for fit in control.fits(account=api.account)] == ["pending"]
     assert len(kept(api)) == 1
+
+
+@pytest.mark.parametrize(("path", "group"), [("/v1/fit", "fit"), ("/v1/predict", "predict")])
+def test_one_call_too_many_is_refused_before_its_body_is_read(api, control, path, group):
+    control.configure(rate_limits=True)
+    # More than twice as many as a window takes: at most one window can end in between.
+    answers = {api.http.post(path, json={}).status_code for _ in range(2 * RATES[group][60] + 1)}
+    assert answers == {422, 429}
+    connection = HTTPConnection(httpx.URL(control.url).netloc.decode(), timeout=30)
+    headers = {"Authorization": f"Bearer {api.token}", "Content-Type": "multipart/form-data; boundary=x"}
+    # Only the headers: whoever waited for the body would never answer.
+    connection.request("POST", path, headers={**headers, "Content-Length": "1000"})
+    answer = connection.getresponse()
+    assert (answer.status, json.load(answer)["code"]) == (429, "rate.limit.exceeded")
+    connection.close()
+
+
+def test_a_model_that_cannot_be_learnt_again_is_no_internal_error(tmp_path, helpers, churn):
+    table, frame, _ = churn
+    with running_emulator(tmp_path) as url:
+        api = helpers.api(url, token="the-same")
+        parts = {"dataset_file": csv(table.head(40))}
+        answer = send(api, "/v1/fit", {"task": "classification", "schema": {"target": "churn"}}, **parts)
+        fitted = answer.raise_for_status().json()["model_id"]
+        api.close()
+    (part,) = tmp_path.glob("uploads/*/x_train/00000.part")
+    part.write_bytes(b"a\n1\n")
+    with running_emulator(tmp_path) as url:
+        api = helpers.api(url, token="the-same")
+        data = {"task": "classification", "model_id": fitted}
+        refused = send(api, "/v1/predict", data, file=csv(frame.tail(2)))
+        assert (refused.status_code, refused.json()["code"]) == (422, "validation.failed")
+        api.close()
 
 
 def until(condition):

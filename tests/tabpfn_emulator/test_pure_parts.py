@@ -25,9 +25,15 @@ settings.load_profile("emulator")
         ("v2.6_default", "v2.6"),
         ("v2_default", "v2"),
         ("tabpfn-v3-classifier-v3_default.ckpt", "v3"),
-        ("v4_default", "v3"),
-        ("v2.7_default", "v3"),
-        ("2noar4o2", "v3"),
+        ("weights/tabpfn-v2.5-regressor-v2.5_real.ckpt", "v2.5"),
+        ("tabpfn-v3.5-fast-classifier.ckpt", "v3.5-fast"),
+        ("v2.5", "v2.5"),
+        ("gn2p4bpt", "v2"),
+        ("2noar4o2", "v2"),
+        ("tabpfn-v2-classifier-gn2p4bpt.ckpt", "v2"),
+        ("v4_default", "v2"),
+        ("v2.7_default", "v2"),
+        ("v30_default", "v2"),
     ],
 )
 def test_versions_are_told_apart_exactly(model_path, version):
@@ -47,7 +53,18 @@ def test_prices_have_a_minimum_and_never_fall_with_size(train_rows, test_rows, c
 
     assert cost() >= (5_000 if version.startswith("v2") else 10_000)
     assert cost(more_rows=1000) >= cost()
+    assert cost("cache_predict") <= cost()
     assert cost("thinking_fit", effort="high") > cost("thinking_fit", effort="medium") > cost()
+
+
+@pytest.mark.parametrize(
+    ("version", "plain", "cached"),
+    [("v3", 126_491, 40_000), ("v2.5", 160_000_000, 16_000_000)],
+)
+def test_a_hit_of_the_cache_is_cheaper(version, plain, cached):
+    shape = {"train_rows": 90_000, "test_rows": 10_000, "columns": 200, "n_estimators": 8}
+    assert price("predict", **shape, version=version, effort=None) == plain
+    assert price("cache_predict", **shape, version=version, effort=None) == cached
 
 
 cells = st.one_of(

@@ -12,9 +12,8 @@ import pytest
 
 from tabpfn_emulator._app import build_app
 from tabpfn_emulator._emulator import open_emulator
-from tabpfn_emulator._reasoning_jobs import ReasoningJobs
+from tabpfn_emulator._reasoning_jobs import begin_job
 from tabpfn_emulator._settings import Settings
-from tabpfn_emulator._state.reasoning import ReasoningStore
 from tabpfn_emulator.testing import EmulatorControl, running_emulator
 
 REGRESSION = {"task_kind": "regression", "label_column": "outcome"}
@@ -337,10 +336,10 @@ JOB = {"status": "pending", "job_type": "reasoning_fit", "recipe": RECIPE}
 
 @pytest.fixture
 def closed_shop(tmp_path):
-    """An emulator that nobody serves, and what its reasoning API keeps."""
+    """An emulator that nobody serves."""
     emulator = open_emulator(tmp_path, (), Settings())
     with closing(emulator.database), emulator.workers:
-        yield emulator, ReasoningStore(emulator.documents, tmp_path / "reasoning")
+        yield emulator
 
 
 def test_a_job_goes_on_after_a_restart_though_nobody_asked_for_it(tmp_path, helpers):
@@ -351,7 +350,7 @@ def test_a_job_goes_on_after_a_restart_though_nobody_asked_for_it(tmp_path, help
         api.close()
     emulator = open_emulator(tmp_path, (), Settings())
     with closing(emulator.database), emulator.workers:
-        job_id = ReasoningStore(emulator.documents, tmp_path / "reasoning").add("reasoning_job", owner, JOB)
+        job_id = emulator.reasoning.add("reasoning_job", owner, JOB)
     with running_emulator(tmp_path) as url:
         api = helpers.api(url, "the-same-token")
         assert wait(api, job_id)["status"] == "failed"
@@ -359,7 +358,7 @@ def test_a_job_goes_on_after_a_restart_though_nobody_asked_for_it(tmp_path, help
 
 
 def test_an_upload_and_its_creation_are_kept_together_or_not_at_all(closed_shop, monkeypatch):
-    emulator, _ = closed_shop
+    emulator = closed_shop
 
     def die(*_, **__):
         raise OSError("killed")
@@ -376,41 +375,40 @@ def test_an_upload_and_its_creation_are_kept_together_or_not_at_all(closed_shop,
     assert emulator.documents.all("reasoning_upload") == []
 
 
-def run_job(emulator, store, monkeypatch, learn):
-    jobs = ReasoningJobs(emulator, store)
-    monkeypatch.setattr(jobs, "_learn", learn)
+def run_job(emulator, monkeypatch, learn):
+    monkeypatch.setattr("tabpfn_emulator._reasoning_jobs._learn", learn)
 
     async def run():
-        jobs.begin("mine", store.add("reasoning_job", "mine", JOB))
+        begin_job(emulator, "mine", emulator.reasoning.add("reasoning_job", "mine", JOB))
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
     asyncio.run(run())
 
 
 def test_a_model_and_the_end_of_its_job_are_kept_together_or_not_at_all(closed_shop, monkeypatch):
-    emulator, store = closed_shop
-    change = store.change
+    emulator = closed_shop
+    change = emulator.reasoning.change_job
 
-    def die_at_the_end(*args, **fields):
-        if "completed_at" in fields:
+    def die_at_the_end(job_id, **fields):
+        if "model_id" in fields:
             raise OSError("killed")
-        change(*args, **fields)
+        return change(job_id, **fields)
 
     async def learn(*_):
         return object()
 
-    monkeypatch.setattr(store, "change", die_at_the_end)
-    run_job(emulator, store, monkeypatch, learn)
+    monkeypatch.setattr(emulator.reasoning, "change_job", die_at_the_end)
+    run_job(emulator, monkeypatch, learn)
     assert emulator.documents.all("reasoning_model") == []
-    assert len(store.unfinished_jobs()) == 1
+    assert len(emulator.reasoning.unfinished_jobs()) == 1
 
 
 def test_a_job_whose_account_was_deleted_leaves_no_model(closed_shop, monkeypatch):
-    emulator, store = closed_shop
+    emulator = closed_shop
 
-    async def learn(account, _):
-        store.delete_account(account)
+    async def learn(_, account, __):
+        emulator.reasoning.delete_account(account)
         return object()
 
-    run_job(emulator, store, monkeypatch, learn)
+    run_job(emulator, monkeypatch, learn)
     assert emulator.documents.all("reasoning_job") == emulator.documents.all("reasoning_model") == []

@@ -83,6 +83,16 @@ def test_rows_as_objects_and_rows_of_a_file_are_predicted_alike(write):
     assert len(model.predict([{}, {"age": None, "unknown": 1}])) == 2
 
 
+def test_columns_of_a_file_are_found_by_their_names(write):
+    frame = people()
+    model = fit(write(frame), "parquet", "income", "regression")
+    expected = model.predict_file(write(frame), "parquet")
+    turned = frame[frame.columns[::-1]].assign(more=1)
+    assert model.predict_file(write(turned), "parquet") == expected
+    with pytest.raises(DataError, match=r"no columns \['city', 'old'\]"):
+        model.predict_file(write(frame.drop(columns=["old", "city"])), "parquet")
+
+
 def test_equal_input_gives_an_equal_model(write):
     path = write(people())
     first, second = (fit(path, "parquet", "city", "multiclass", None, seed).predict([{"age": 30}]) for seed in (-1, -1))

@@ -42,7 +42,7 @@ def kept(emulator_folder):
 
     def read(upload):
         folder = Path(emulator_folder, "uploads", upload, "x_train")
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
+        return {path.name: path.read_bytes() for path in folder.glob("*")}
 
     return read
 
@@ -231,7 +231,7 @@ def test_an_upload_that_is_deleted_takes_no_more_bytes(api, control, opened, emu
     upload, info = opened()
     folder = Path(emulator_folder, "uploads", upload)
     with half_sent(info["signed_urls"][0], info["required_headers"], "content-length: 6", b"one") as connection:
-        until(lambda: list(Path(folder, "x_train").iterdir()))
+        until(lambda: list(Path(folder, "x_train").glob("*")))
         api.http.delete("/delete_dataset/", params={"dataset_uid": upload}).raise_for_status()
         connection.sendall(b"two")
         assert connection.recv(1000).startswith(b"HTTP/1.1 404 ")

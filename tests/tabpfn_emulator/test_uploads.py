@@ -152,6 +152,8 @@ def test_many_uploads_are_deleted_at_once_or_none_of_them(tmp_path):
         store.add_upload(owner, {"x_train": FileInfo(format="csv")}, {"x_train": 1}).upload_id
         for owner in ("mine", "mine", "theirs")
     )
+    for upload_id in (one, two, foreign):
+        (folder / upload_id / "x_train").mkdir(parents=True)
     with pytest.raises(ApiError):
         store.delete_many("mine", [one, foreign])
     assert len(list(folder.iterdir())) == 3

@@ -17,14 +17,16 @@ from tabpfn_emulator._envelopes import SUPPORT_URL, V1
 _SCHEMES: Final = {"BearerAuth": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
 _MEANINGS: Final = {
     400: "A file is missing or malformed, or a value cannot be used.",
-    401: "No token, or none that opens an account.",
-    403: "The account's e-mail address is not verified.",
+    401: "No token, or none that opens an account: unknown, revoked, expired, or of an account that was deleted.",
+    403: "The account's e-mail address is not verified; or, where an account is to be opened, the server was started "
+    "with the accounts that it takes.",
     404: "There is no such thing, or it has expired, or it is another account's.",
     409: "The same content is there already, or the job has not ended.",
     413: "The request is larger than the largest upload.",
     422: "The request is understood and refused: the fields that are wrong are named.",
     429: "Too many requests (with Retry-After), or the quota is used up (without).",
     500: "The fit has failed on the server.",
+    507: "The disk of the emulator is full; nothing was done. The text names its folder and the remedy.",
 }
 _CODES: Final = {
     400: ("error.bad_request", "BAD_REQUEST"),
@@ -36,6 +38,7 @@ _CODES: Final = {
     422: ("validation.failed", "REQUEST_VALIDATION_ERROR"),
     429: ("rate.limit.exceeded", "RATE_LIMIT_EXCEEDED"),
     500: ("error.internal", "USER_ERROR"),
+    507: ("error.insufficient_storage", "INSUFFICIENT_STORAGE"),
 }
 
 
@@ -63,7 +66,8 @@ def document() -> dict[str, Any]:
             "title": "TabPFN emulator",
             "version": "2.0.0",
             "description": "The TabPFN API as a local emulator serves it, and the reasoning API. Section numbers are "
-            "those of the contract. Signed URLs (/storage/*) are used as they come and are not listed.",
+            "those of the contract. Signed URLs (/storage/*) are used as they come and are not listed: one that was "
+            "changed or, on S3, has expired, or whose train set a fit has used, answers 403 in XML.",
         },
         "paths": paths,
         "components": {"schemas": definitions["$defs"], "securitySchemes": _SCHEMES},
@@ -154,6 +158,8 @@ def _refusal(operation: Operation, status: int, writes: dict[Any, Any]) -> dict[
         if status == 422:
             example["errors"] = [{"field": "task", "message": "Field required"}]
     else:
+        if status == 403 and not operation.token:
+            code_b = "FORBIDDEN"
         model = operation.conflict if status == 409 and operation.conflict else ErrorB
         example = {
             "message": _MEANINGS[status],

@@ -52,10 +52,13 @@ class Operation:
 
     @property
     def statuses(self) -> tuple[int, ...]:
-        """Statuses of refusals; 500 and what the faults inject are no part of the contract."""
+        """Statuses of refusals; 500 and what the faults inject are no part of the contract.
+
+        507 is the emulator's own: every request is booked, which takes room on its disk.
+        """
         with_token = (401, 403) if self.token else ()
         with_input = (422,) if self.body or self.form or self.query else ()
-        return tuple(sorted({*with_token, *with_input, *self.errors}))
+        return tuple(sorted({*with_token, *with_input, *self.errors, 507}))
 
 
 _ACCOUNT: Final = (

@@ -5,9 +5,11 @@ import sqlite3
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from tabpfn_emulator._patterns import covers, is_pattern
 from tabpfn_emulator._state.database import Database
 
 CreationKind = Literal["fit_created", "predict_run", "upload_created"]
@@ -87,7 +89,8 @@ class Journal:
 
     def close_row(self, row: dict[str, Any]) -> None:
         """Write the row of a request that has ended."""
-        row["seconds"] = round(time.time() - row["time"], 6)
+        if row["seconds"] is None:
+            row["seconds"] = round(time.time() - row["time"], 6)
         self._database.execute(
             "UPDATE journal SET account = ?, status = ?, bytes_in = ?, bytes_out = ?, fault = ?, ids = ?, seconds = ?"
             " WHERE seq = ?",
@@ -116,7 +119,6 @@ class Journal:
         Returns:
             The creation's id, for `refund`.
         """
-        row["ids"].update(ids)
         with self._database.transaction():
             creation = self._database.execute(
                 "INSERT INTO creations (seq, time, kind, route, account, charge, ids) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -124,8 +126,9 @@ class Journal:
             )
             self._database.execute(
                 "UPDATE journal SET account = ?, ids = ? WHERE seq = ?",
-                (row["account"], json.dumps(row["ids"]), row["seq"]),
+                (row["account"], json.dumps({**row["ids"], **ids}), row["seq"]),
             )
+            self._database.after_commit(partial(row["ids"].update, ids))
             self._add(row["seq"], row["account"], time.time(), charge)
         return creation
 
@@ -152,7 +155,8 @@ class Journal:
                 (account, datetime.fromtimestamp(when, UTC).date().isoformat(), charge),
             )
         if seq in self._open:
-            self._open[seq]["charge"] += charge
+            row = self._open[seq]
+            self._database.after_commit(lambda: row.update(charge=row["charge"] + charge))
 
     def remark(self, seq: int, text: str) -> None:
         """Write a note into a row, also when its request has ended.
@@ -163,7 +167,7 @@ class Journal:
         """
         self._database.execute("UPDATE journal SET note = ? WHERE seq = ?", (text, seq))
         if seq in self._open:
-            self._open[seq]["note"] = text
+            self._database.after_commit(partial(self._open[seq].update, note=text))
 
     def rows(self, after: int = 0, *, account: str | None = None, route: str | None = None) -> list[dict[str, Any]]:
         """Return the rows, oldest first; open ones as they are now.
@@ -171,7 +175,7 @@ class Journal:
         Args:
             after: Only rows whose `seq` is greater, 0 or more.
             account: Only this account; None for all.
-            route: Only this route; None for all.
+            route: Only this route, or those that the pattern covers (`_patterns.covers`); None for all.
         """
         where = ["seq > ?"]
         values: list[Any] = [min(after, _LAST)]
@@ -179,11 +183,11 @@ class Journal:
             # The account of an open row is not in the database yet.
             where.append("(account = ? OR seq IN (SELECT value FROM json_each(?)))")
             values += [account, json.dumps(list(self._open))]
-        if route is not None:
+        if route is not None and not is_pattern(route):
             where.append("route = ?")
             values.append(route)
         found = as_rows(self._database.rows(f"{_ROWS}{' AND '.join(where)} ORDER BY seq", values))
-        rows = [self._open.get(row["seq"], row) for row in found]
+        rows = [self._open.get(row["seq"], row) for row in found if route is None or covers(route, row["route"])]
         return rows if account is None else [row for row in rows if row["account"] == account]
 
     def creations(self, after: int = 0, *, account: str | None = None, kind: str | None = None) -> list[dict[str, Any]]:

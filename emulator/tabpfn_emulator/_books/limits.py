@@ -9,6 +9,8 @@ from math import isqrt
 from typing import Any, Final
 
 DEFAULT_MODEL_VERSION: Final = "v3"
+UNMARKED_MODEL_VERSION: Final = "v2"
+"""The version of a model whose name says none; `gn2p4bpt` and its like are models of v2."""
 MODEL_VERSIONS: Final = ("v2", "v2.5", "v2.6", "v3", "v3.5", "v3.5-fast")
 DATASET_MAX_SIZE_BYTES: Final = 5 * 1024**3
 DAILY_TOKENS: Final = 5_000_000
@@ -46,7 +48,8 @@ _OVERRIDES: Final[dict[str, dict[str, int]]] = {
 LIMIT_FIELDS: Final = frozenset(_V3)
 """The nine integers of a ModelLimit; tabpfn-client 0.6.1 requires every one (contract section 1.6)."""
 
-_VERSION_IN_PATH = re.compile(r"^(?:tabpfn-)?(v3\.5-fast|v3\.5|v3|v2\.6|v2\.5|v2)(?![\d.])")
+_VERSIONS = r"(v3\.5-fast|v3\.5|v3|v2\.6|v2\.5|v2)"
+_VERSION_IN_PATH = re.compile(rf"^{_VERSIONS}(?=[_-]|$)|-{_VERSIONS}-")
 
 
 def model_limits(overrides: dict[str, int]) -> dict[str, dict[str, int]]:
@@ -78,14 +81,19 @@ def limits_answer(overrides: dict[str, int], dataset_max_size_bytes: int) -> dic
 def version_of(model_path: str | None) -> str:
     """Return the model version that a `model_path` selects.
 
+    Where the version stands in a name, and that a name without one is a model of v2, is what tabpfn-client 0.6.1 says
+    (its `model_version_from_path`, contract section 8, row 27), but that versions are told apart exactly.
+
     Args:
         model_path: For example `auto`, `v3.5-fast_default` or `tabpfn-v3-classifier-v3_default.ckpt`.
 
     Returns:
-        The version; the default one for None, `auto` and names without a version.
+        The version; the default one for None and `auto`, v2 for names without one of `MODEL_VERSIONS`.
     """
-    match = _VERSION_IN_PATH.match(model_path or "")
-    return match[1] if match else DEFAULT_MODEL_VERSION
+    if model_path in {None, "", "auto"}:
+        return DEFAULT_MODEL_VERSION
+    match = _VERSION_IN_PATH.search(model_path)
+    return match[1] or match[2] if match else UNMARKED_MODEL_VERSION
 
 
 def price(
@@ -96,7 +104,8 @@ def price(
     For v2.x the published formula, `max(5000, (train_rows + test_rows) * columns * n_estimators)`. The v3 formula is
     not published: here it grows with the square root of the v2.x amount, with the published minimum of 10,000
     (contract section 4.2). Thinking is priced as a stand-in, at 20 (medium) or 40 (high) times a prediction over the
-    train set alone.
+    train set alone. That a hit of the cache is cheaper is published, its price is not: here the train set, which is in
+    the cache, costs nothing, and the minimum stays.
 
     Args:
         operation: `predict`, `thinking_predict`, `thinking_fit` or `cache_predict`.
@@ -107,7 +116,8 @@ def price(
         version: One of `MODEL_VERSIONS`.
         effort: `medium` or `high`, for thinking fits only.
     """
-    work = (train_rows + test_rows) * columns * n_estimators
+    rows = test_rows if operation == "cache_predict" else train_rows + test_rows
+    work = rows * columns * n_estimators
     tokens = max(5_000, work) if version.startswith("v2") else max(10_000, isqrt(100 * work))
     if operation == "thinking_fit":
         tokens *= 40 if effort == "high" else 20

@@ -13,6 +13,7 @@ RATES: Final[dict[str, dict[int, int]]] = {
     "upload": {60: 120, 3600: 3000},
 }
 """Calls per window of so many seconds, as published; a thinking fit counts as a fit too."""
+_SWEEP_SECONDS: Final = 60.0
 
 
 class RateLimiter:
@@ -20,6 +21,7 @@ class RateLimiter:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str, int], tuple[int, int]] = {}
+        self._swept_at = 0.0
 
     def take(self, owner: str, group: Group, now: float) -> int | None:
         """Count a call, unless one of its windows is full.
@@ -32,6 +34,7 @@ class RateLimiter:
         Returns:
             None, or the whole seconds to wait, 1 or more; a refused call is not counted.
         """
+        self._forget_ended(now)
         taken: dict[tuple[str, str, int], tuple[int, int]] = {}
         wait = 0
         for name in ("fit", "thinking_fit") if group == "thinking_fit" else (group,):
@@ -46,3 +49,8 @@ class RateLimiter:
             return wait
         self._counts.update(taken)
         return None
+
+    def _forget_ended(self, now: float) -> None:
+        if now - self._swept_at >= _SWEEP_SECONDS:
+            self._swept_at = now
+            self._counts = {key: value for key, value in self._counts.items() if value[0] == int(now // key[2])}

@@ -6,23 +6,15 @@ among this project's dependencies, so the tests run against a fake of it).
 
 import importlib
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from tabpfn_emulator._envelopes import DataError
-
-REMEDY = 'The backend "tabpfn" needs the package tabpfn, which is not installed. Install it with: pip install tabpfn'
-"""What to say where the package is absent."""
+from tabpfn_emulator._extra import TABPFN_REMEDY, has_tabpfn
 
 _SHARED_KEYS = ("n_estimators", "softmax_temperature", "average_before_softmax", "random_state")
 _CLASSIFIER_KEYS = (*_SHARED_KEYS, "balance_probabilities")
-
-
-def is_installed() -> bool:
-    """Return whether the package is there, without loading it."""
-    return find_spec("tabpfn") is not None
 
 
 @dataclass(frozen=True)
@@ -71,11 +63,11 @@ def fit_local(features: np.ndarray, target: np.ndarray, classes: int, config: di
             choice; the emulator's limits hold instead of those of pre-training.
 
     Raises:
-        DataError: When the package is not installed, when its weights cannot be had, or when it refuses the data; the
-            text says what to do.
+        DataError: When the package is not installed any more (a start and a change of settings look for it), when its
+            weights cannot be had, or when it refuses the data; the text says what to do.
     """
-    if not is_installed():
-        raise DataError(REMEDY)
+    if not has_tabpfn():
+        raise DataError(TABPFN_REMEDY)
     name, keys = ("TabPFNClassifier", _CLASSIFIER_KEYS) if classes else ("TabPFNRegressor", _SHARED_KEYS)
     given = {key: config[key] for key in keys if config.get(key) is not None}
     try:

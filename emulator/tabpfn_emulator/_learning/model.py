@@ -22,7 +22,7 @@ from tabpfn_emulator._learning.estimators import (
     grow_classes,
     grow_number,
 )
-from tabpfn_emulator._learning.tables import batches, count_rows, take_rows
+from tabpfn_emulator._learning.tables import batches, column_names, count_rows, take_rows
 
 SAMPLE_ROWS = 20_000
 """Rows that a model learns from at most."""
@@ -57,7 +57,7 @@ class Learned:
 
     Attributes:
         rows: Rows of the train set.
-        columns: Feature columns.
+        names: Names of the feature columns, in the train set's order.
         sampled_rows: Rows that the model has learnt from; 0 when only rows and classes were counted.
         encoders: One for each column; empty when only rows and classes were counted.
         estimator: What has been learnt.
@@ -66,12 +66,17 @@ class Learned:
     """
 
     rows: int
-    columns: int
+    names: tuple[str, ...]
     sampled_rows: int
     encoders: tuple[ColumnEncoder, ...]
     estimator: Estimator
     constant: Estimator
     classes: tuple[Label, ...]
+
+    @property
+    def columns(self) -> int:
+        """How many feature columns there are."""
+        return len(self.names)
 
     @property
     def note(self) -> str | None:
@@ -169,7 +174,6 @@ def sample_rows(rows: int, columns: int, seed: int) -> np.ndarray | None:
 
 def learn(
     files: TrainFiles,
-    columns: int,
     target: pd.Series,
     task: str,
     config: dict[str, Any],
@@ -182,7 +186,6 @@ def learn(
 
     Args:
         files: The train set.
-        columns: Its feature columns, as `read_shape` counted them.
         target: What `read_target` returned.
         task: `classification` or `regression`.
         config: The effective `tabpfn_config`; `random_state` and `balance_probabilities` are used, by the backend
@@ -195,14 +198,14 @@ def learn(
     Raises:
         DataError: When the data does not fit the task: correct it and fit again.
     """
-    rows = len(target)
+    rows, names = len(target), tuple(column_names(files.x_path, files.x_format))
     classes = sorted_labels(target) if task == "classification" else ()
     values = class_codes(target, classes) if classes else numeric_target(target)
     constant: Estimator = constant_classes(values, len(classes)) if classes else constant_number(values)
     if mode == "constant":
-        return Learned(rows, columns, 0, (), constant, constant, classes)
+        return Learned(rows, names, 0, (), constant, constant, classes)
     seed = int(config.get("random_state") or 0) % 2**32
-    wanted = sample_rows(rows, columns, seed)
+    wanted = sample_rows(rows, len(names), seed)
     frame = take_rows(files.x_path, files.x_format, wanted)
     encoders = choose_encoders(frame)
     features = encode(frame, encoders)
@@ -223,7 +226,7 @@ def learn(
         )
     else:
         estimator = grow_number(features, values, effort=_effort(thinking), seed=seed)
-    return Learned(rows, columns, len(frame), encoders, estimator, constant, classes)
+    return Learned(rows, names, len(frame), encoders, estimator, constant, classes)
 
 
 def predict(
@@ -235,6 +238,7 @@ def predict(
     rows: int,
     *,
     mode: Mode = "model",
+    places: list[int] | None = None,
 ) -> Any:
     """Predict, batch by batch.
 
@@ -246,6 +250,7 @@ def predict(
         quantiles: Levels from 0 to 1, for regressions; None means 0.1 to 0.9.
         rows: Rows of the test set, 1 or more; its columns are as many as the train set's.
         mode: `constant` reads no features.
+        places: Where each column of the model is in the test set; None means in the order of the train set.
 
     Returns:
         The JSON value of `prediction`.
@@ -259,7 +264,7 @@ def predict(
         parts = [model.constant.outputs(np.empty((rows, 0)), asked, levels)]
     else:
         parts = [
-            model.estimator.outputs(encode(frame, model.encoders), asked, levels)
+            model.estimator.outputs(encode(frame if places is None else frame[places], model.encoders), asked, levels)
             for frame in batches(path, file_format)
         ]
     if output_type == "preds":

@@ -69,9 +69,13 @@ class ReasoningModel:
             row_filter: Which rows; None means all.
 
         Raises:
-            DataError: When the file is not readable, or the filter does not fit it: correct the request.
+            DataError: When the file is not readable, lacks columns of the model, or the filter does not fit it:
+                correct the request. Columns come in any order, and there may be others, for the filter.
         """
         names = _names(path, file_format)
+        missing = [column for column in self.columns if column not in names]
+        if missing:
+            raise DataError(f"The dataset has no columns {missing}, which the model was fitted on.")
         if row_filter is not None:
             frame = take_rows(path, file_format, None).set_axis(names, axis=1)
             return self._predicted(frame[matching(frame, row_filter)])

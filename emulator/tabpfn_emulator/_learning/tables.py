@@ -1,7 +1,8 @@
 """Reading uploaded files: Parquet and CSV, in batches, never a whole file of features at once."""
 
 import csv
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,34 @@ def column_names(path: Path, file_format: str) -> list[str]:
             return header
     except (UnicodeDecodeError, csv.Error) as problem:
         raise _unreadable("csv", problem) from problem
+
+
+def places_of(wanted: Sequence[str], found: Sequence[str]) -> list[int]:
+    """Return where each wanted column is among those of a file.
+
+    Args:
+        wanted: Names of the columns that a model was fitted on.
+        found: Names of the file's columns, in any order.
+
+    Raises:
+        DataError: When columns are missing, are too many, or cannot be told apart by their names; the text names them.
+    """
+    if list(wanted) == list(found):
+        return list(range(len(wanted)))
+    problems = [
+        f"{what} {names}"
+        for what, names in (
+            ("it lacks", sorted((Counter(wanted) - Counter(found)).elements())),
+            ("it has besides", sorted((Counter(found) - Counter(wanted)).elements())),
+        )
+        if names
+    ]
+    if problems:
+        raise DataError(f"The columns are not those that the model was fitted on: {' and '.join(problems)}.")
+    twice = sorted(name for name, count in Counter(wanted).items() if count > 1)
+    if twice:
+        raise DataError(f"Several columns are named {twice}: give all columns in the order of the train set.")
+    return [found.index(name) for name in wanted]
 
 
 def take_rows(path: Path, file_format: str, wanted: np.ndarray | None) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from tabpfn_emulator._learning.model import (
     read_target,
     sorted_labels,
 )
-from tabpfn_emulator._learning.tables import column_names, count_rows
+from tabpfn_emulator._learning.tables import column_names, count_rows, places_of
 
 
 def run_fit(
@@ -59,7 +59,7 @@ def run_fit(
     target = read_target(train)
     if plan.task == "classification" and len(labels := sorted_labels(target)) > limits["max_classes"]:
         raise DataError(f"The number of classes {len(labels)} exceeds the limit of {limits['max_classes']}.")
-    return learn(train, columns, target, plan.task, plan.config, thinking=plan.thinking, mode=mode, backend=backend)
+    return learn(train, target, plan.task, plan.config, thinking=plan.thinking, mode=mode, backend=backend)
 
 
 def _check_group_columns(plan: FitPlan, train: TrainFiles) -> None:
@@ -82,6 +82,7 @@ def run_predict(
     limits: Mapping[str, int],
     *,
     mode: Mode = "model",
+    by_name: bool = False,
 ) -> tuple[Any, int]:
     """Check a test set and predict.
 
@@ -93,6 +94,7 @@ def run_predict(
         quantiles: Levels from 0 to 1; None means 0.1 to 0.9.
         limits: ModelLimit of the chosen version.
         mode: `Settings.predict`: `constant` answers the same for every row.
+        by_name: Whether the test set's columns are found by their names; otherwise their order is the train set's.
 
     Returns:
         The JSON value of `prediction`, and the number of rows.
@@ -102,11 +104,12 @@ def run_predict(
     """
     rows, columns = count_rows(path, file_format)
     _check_limits(rows, columns, output_type, model.rows, limits)
+    places = places_of(model.names, column_names(path, file_format)) if by_name else None
     if columns != model.columns:
         raise DataError(f"The test set has {columns} columns; the model was fitted on {model.columns}.")
     if rows == 0:
         raise DataError("The test set is empty.")
-    return predict(model, path, file_format, output_type, quantiles, rows, mode=mode), rows
+    return predict(model, path, file_format, output_type, quantiles, rows, mode=mode, places=places), rows
 
 
 def _check_limits(rows: int, columns: int, output_type: str, train_rows: int, limits: Mapping[str, int]) -> None:

@@ -10,7 +10,6 @@ from tabpfn_emulator._books.billing import resets, used
 from tabpfn_emulator._books.limits import limits_answer
 from tabpfn_emulator._emulator import account, emulator_of, note
 from tabpfn_emulator._envelopes import invalid, not_found
-from tabpfn_emulator._routes.reasoning import store_of
 from tabpfn_emulator._state.archive import FILE_NAME, archive
 from tabpfn_emulator._state.store import Store
 
@@ -76,17 +75,18 @@ async def get_model_limits(request: Request) -> Response:
 
 
 def _summary(store: Store, owner: str) -> dict[str, Any]:
+    descriptions = store.descriptions(owner)
     uploads = [
         {
             "dataset_uid": upload.upload_id,
             "kind": upload.kind,
-            "description": upload.description,
+            "description": descriptions[upload.upload_id],
             "complete": upload.complete,
             "fitted_train_set_id": upload.fitted_train_set_id,
         }
         for upload in store.account_uploads(owner)
     ]
-    fits = [fit.fitted_train_set_id for fit in store.all_fits() if fit.account == owner and not fit.deleted]
+    fits = [fit.fitted_train_set_id for fit in store.fits() if fit.account == owner]
     return {"datasets": uploads, "fitted_train_set_ids": fits}
 
 
@@ -130,10 +130,11 @@ async def delete_user_account(request: Request) -> Response:
     """Delete the account with all its data; its tokens open nothing any more."""
     owner = account(request)
     emulator = emulator_of(request)
-    # Closed last: where the server is killed in between, the caller can still ask again.
-    _delete_all(emulator.store, owner)
-    store_of(request).delete_account(owner)
-    emulator.accounts.close(owner)
+    with emulator.database.transaction():
+        _delete_all(emulator.store, owner)
+        emulator.reasoning.delete_account(owner)
+        emulator.documents.delete_all("download", owner)
+        emulator.accounts.close(owner)
     return JSONResponse({"message": "The account was deleted."})
 
 

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from tabpfn_emulator._bodies.requests import refusal
 from tabpfn_emulator._emulator import emulator_of, json_bytes
 from tabpfn_emulator._envelopes import ApiError, invalid
+from tabpfn_emulator._extra import TABPFN_REMEDY, has_tabpfn
 from tabpfn_emulator._faults import Fault
 from tabpfn_emulator._settings import Settings
 
@@ -79,6 +80,7 @@ class _AccountChange(BaseModel):
     name: str
     add_tokens: list[str] = []
     revoke_tokens: list[str] = []
+    expires_in: float | None = None
     email_verified: bool | None = None
 
 
@@ -101,8 +103,7 @@ async def accounts(request: Request) -> Response:
 async def fits(request: Request) -> Response:
     """Return every fit that was accepted, oldest first; `?account=` leaves out those of others."""
     account = request.query_params.get("account")
-    found = emulator_of(request).store.all_fits()
-    return JSONResponse([fit.as_row() for fit in found if account in {None, fit.account}])
+    return JSONResponse([fit.as_row() for fit in emulator_of(request).store.all_fits(account)])
 
 
 async def faults(request: Request) -> Response:
@@ -128,9 +129,12 @@ async def config(request: Request) -> Response:
     elif request.method == "POST":
         try:
             changes = _CHANGES.validate_json(await json_bytes(request))
-            emulator.settings = Settings.model_validate({**emulator.settings.model_dump(), **changes})
+            changed = Settings.model_validate({**emulator.settings.model_dump(), **changes})
         except ValidationError as error:
             raise invalid(str(error)) from None
+        if changed.backend == "tabpfn" and not has_tabpfn():
+            raise invalid(TABPFN_REMEDY)
+        emulator.settings = changed
     return JSONResponse(emulator.settings.model_dump())
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -28,7 +28,10 @@ from tabpfn_emulator._connections import until_gone
 from tabpfn_emulator._emulator import BodyT, account, emulator_of, note
 from tabpfn_emulator._envelopes import ApiError, DataError, bad_request, invalid
 from tabpfn_emulator._fits import accept_fit, failure
-from tabpfn_emulator._state.store import Fit, Upload
+from tabpfn_emulator._state.records import Fit, Upload
+
+if TYPE_CHECKING:
+    from tabpfn_emulator._learning.model import Learned
 
 MAX_DATA_BYTES: Final = 1 << 20
 """Largest part `data`, in bytes."""
@@ -97,6 +100,7 @@ async def fit(request: Request) -> Response:
     In the books that is one `fit_created`; its upload is a part of it, and gone again when the fit is refused or fails.
     """
     owner = account(request)
+    billing.check_rate(request, "fit")
     with _closing(await _form(request)) as form:
         body = _data(form, LegacyFit, {"dataset_file", "features_file", "labels_file"})
         files = [_file(form, name) for name in ("dataset_file", "features_file", "labels_file")]
@@ -108,7 +112,7 @@ async def fit(request: Request) -> Response:
         else:
             raise bad_request("You must upload a `dataset_file`, or a `features_file` and a `labels_file`.")
     with _kept_on_success(request, upload):
-        accepted, task = await accept_fit(request, body.plan(upload.upload_id))
+        _, task = await accept_fit(request, body.plan(upload.upload_id))
         gone = asyncio.create_task(until_gone(request.receive))
         try:
             # Neither task ends with this wait: a caller who hangs up does not end the fit, as with the current API.
@@ -117,9 +121,10 @@ async def fit(request: Request) -> Response:
             gone.cancel()
         if not task.done():
             return Response(status_code=_CALLER_GONE)
-        if accepted.status == "failed":
-            raise failure(accepted)
-    return JSONResponse({"model_id": accepted.fitted_train_set_id, "task": body.task})
+        ended = task.result()
+        if ended.status == "failed":
+            raise failure(ended)
+    return JSONResponse({"model_id": ended.fitted_train_set_id, "task": body.task})
 
 
 @contextmanager
@@ -147,7 +152,9 @@ async def _store_train_set(
     x_path, y_path = (upload.files[name].part_path(0) for name in ("x_train", "y_train"))
     with _kept_on_success(request, upload):
         try:
-            await asyncio.get_running_loop().run_in_executor(emulator.workers, write, x_path, y_path)
+            for path in (x_path, y_path):
+                path.parent.mkdir(parents=True)
+            await emulator.in_worker(write, x_path, y_path)
         except DataError as problem:
             raise bad_request(str(problem)) from None
     return upload
@@ -206,10 +213,9 @@ async def predict(request: Request) -> Response:
         accepted = _model(request, owner, body)
         given = body.config.model_dump(exclude_none=True) if body.config else {}
         config = {**LEGACY_DEFAULTS, **accepted.plan.config, **given}
-        model = await emulator.model_of(accepted)
         limits = model_limits(emulator.settings.limits)[version_of(config["model_path"])]
 
-        def work() -> tuple[bytes, int]:
+        def work(model: "Learned") -> tuple[bytes, int]:
             from tabpfn_emulator._learning.worker import run_predict
 
             with tempfile.TemporaryDirectory() as scratch:
@@ -223,11 +229,13 @@ async def predict(request: Request) -> Response:
                     body.params.quantiles,
                     limits,
                     mode=emulator.settings.predict,
+                    by_name=True,
                 )
             return json.dumps(found, allow_nan=False).encode(), rows
 
         try:
-            prediction, rows = await asyncio.get_running_loop().run_in_executor(emulator.workers, work)
+            model = await emulator.model_of(accepted)
+            prediction, rows = await emulator.in_worker(work, model)
         except DataError as problem:
             raise invalid(str(problem), [("file", str(problem))]) from None
     tokens = price(

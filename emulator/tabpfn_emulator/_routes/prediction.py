@@ -1,6 +1,5 @@
 """Routes for predictions and what they cost (contract sections 1.8 and 1.9)."""
 
-import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from tabpfn_emulator._books.limits import DEFAULT_MODEL_VERSION, model_limits, p
 from tabpfn_emulator._emulator import account, body_of, emulator_of, note
 from tabpfn_emulator._envelopes import DataError, invalid
 from tabpfn_emulator._fits import DEFAULT_N_ESTIMATORS, assemble
-from tabpfn_emulator._state.store import Fit
+from tabpfn_emulator._state.records import Fit
 
 if TYPE_CHECKING:
     from tabpfn_emulator._learning.model import Learned
@@ -72,11 +71,11 @@ async def predict(request: Request) -> Response:
 
     try:
         model = await emulator.model_of(fit)
-        content, rows = await asyncio.get_running_loop().run_in_executor(emulator.workers, work, model)
+        content, rows = await emulator.in_worker(work, model)
     except DataError as problem:
         raise invalid(str(problem)) from None
     cost = price(
-        "predict",
+        "cache_predict" if _is_cached(fit) else "predict",
         train_rows=model.rows,
         test_rows=rows,
         columns=model.columns,
@@ -115,8 +114,12 @@ def _output(task_config: ClassifierPredictTask | RegressorPredictTask) -> tuple[
     return params.output_type, params.quantiles
 
 
+def _is_cached(fit: Fit) -> bool:
+    return fit.plan.config.get("fit_mode") == "fit_with_cache"
+
+
 def _metadata(fit: Fit, model: "Learned", config: dict[str, Any], rows: int) -> dict[str, Any]:
-    cached = fit.plan.config.get("fit_mode") == "fit_with_cache"
+    cached = _is_cached(fit)
     metadata: dict[str, Any] = {
         "task": fit.plan.task,
         "package_version": PACKAGE_VERSION,

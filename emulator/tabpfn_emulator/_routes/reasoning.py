@@ -5,10 +5,9 @@ verified.
 """
 
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pydantic import BaseModel
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -30,11 +29,10 @@ from tabpfn_emulator._bodies.reasoning import (
 )
 from tabpfn_emulator._books.billing import charge
 from tabpfn_emulator._books.journal import CreationKind
-from tabpfn_emulator._emulator import Emulator, account, body_of, emulator_of, note, row_of
+from tabpfn_emulator._emulator import account, body_of, emulator_of, note, row_of
 from tabpfn_emulator._envelopes import ApiError, invalid
-from tabpfn_emulator._reasoning_jobs import ReasoningJobs
+from tabpfn_emulator._reasoning_jobs import begin_job
 from tabpfn_emulator._routes.storage import checked, keep
-from tabpfn_emulator._state.reasoning import ReasoningStore
 
 _CONTENT_TYPES: Final = {
     "csv": "text/csv",
@@ -43,30 +41,6 @@ _CONTENT_TYPES: Final = {
 }
 _STORAGE: Final = "/storage/reasoning"
 _ANY_METHOD: Final = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]
-
-
-def install(app: Starlette, emulator: Emulator) -> ReasoningJobs:
-    """Give the application what these routes keep.
-
-    Args:
-        app: The application that they are part of.
-        emulator: Its state.
-
-    Returns:
-        The jobs; those of an earlier process go on once they are resumed.
-    """
-    app.state.reasoning_store = ReasoningStore(emulator.documents, emulator.data_dir / "reasoning")
-    jobs = app.state.reasoning_jobs = ReasoningJobs(emulator, app.state.reasoning_store)
-    return jobs
-
-
-def store_of(request: Request) -> ReasoningStore:
-    """Return what the reasoning API keeps."""
-    return cast("ReasoningStore", request.app.state.reasoning_store)
-
-
-def _jobs_of(request: Request) -> ReasoningJobs:
-    return cast("ReasoningJobs", request.app.state.reasoning_jobs)
 
 
 def _answer(model: BaseModel) -> Response:
@@ -78,7 +52,7 @@ def _instant(epoch: float) -> datetime:
 
 
 def _connection(request: Request, upload_id: str, upload: dict[str, Any]) -> FileUploadState:
-    arrived = store_of(request).upload_path(upload_id).exists()
+    arrived = emulator_of(request).reasoning.upload_path(upload_id).exists()
     return FileUploadState(
         id=upload_id,
         uri=f"s3://tabpfn-emulator/uploads/{upload_id}.{upload['file_format']}",
@@ -90,8 +64,8 @@ async def open_upload(request: Request) -> Response:
     """Open the upload of a file."""
     owner = account(request)
     body = await body_of(request, OpenUpload)
-    emulator, store = emulator_of(request), store_of(request)
-    with store.transaction():
+    emulator, store = emulator_of(request), emulator_of(request).reasoning
+    with emulator.database.transaction():
         upload_id = store.add("reasoning_upload", owner, {"file_format": body.file_format})
         charge(request, "upload_created", 0, upload_id=upload_id)
     content_type = _CONTENT_TYPES[body.file_format]
@@ -112,7 +86,7 @@ async def open_upload(request: Request) -> Response:
 async def put_upload(request: Request) -> Response:
     """Take the bytes of an upload, streamed to disk."""
     object_store, headers = checked(request)
-    store, upload_id = store_of(request), request.path_params["upload_id"]
+    store, upload_id = emulator_of(request).reasoning, request.path_params["upload_id"]
     owner = store.owner_of_upload(upload_id)
     if owner is None:
         raise object_store.no_bucket()
@@ -124,7 +98,7 @@ async def put_upload(request: Request) -> Response:
 async def get_result(request: Request) -> Response:
     """Return the artifact of a prediction."""
     object_store, _ = checked(request)
-    path = store_of(request).result_path(request.path_params["job_id"])
+    path = emulator_of(request).reasoning.result_path(request.path_params["job_id"])
     if not path.exists():
         raise object_store.no_key()
     return FileResponse(path, media_type="application/json")
@@ -132,7 +106,8 @@ async def get_result(request: Request) -> Response:
 
 def _dataset_record(request: Request, owner: str, dataset: Dataset) -> tuple[dict[str, Any], FileUploadState]:
     upload_id = str(dataset.connection_config.id)
-    connection = _connection(request, upload_id, store_of(request).get("reasoning_upload", owner, upload_id))
+    upload = emulator_of(request).reasoning.get("reasoning_upload", owner, upload_id)
+    connection = _connection(request, upload_id, upload)
     if connection.state != "uploaded":
         raise invalid(
             f"The upload {upload_id} has not arrived.", [("connection_config.id", "the file has not been uploaded")]
@@ -150,7 +125,7 @@ async def create_dataset(request: Request) -> Response:
     owner = account(request)
     body = await body_of(request, Dataset)
     record, connection = _dataset_record(request, owner, body)
-    store = store_of(request)
+    store = emulator_of(request).reasoning
     dataset_id = store.add("reasoning_dataset", owner, record)
     note(request, dataset_id=dataset_id, upload_id=record["upload_id"])
     return _answer(
@@ -168,7 +143,7 @@ async def reasoning_fit(request: Request) -> Response:
     """Submit a fit; every call makes another job."""
     owner = account(request)
     body = await body_of(request, ReasoningFit)
-    store, dataset_id = store_of(request), str(body.dataset_id)
+    store, dataset_id = emulator_of(request).reasoning, str(body.dataset_id)
     store.get("reasoning_dataset", owner, dataset_id)
     teacher = str(body.teacher_model_id) if body.teacher_model_id else None
     if teacher is not None:
@@ -199,11 +174,11 @@ async def reasoning_fit(request: Request) -> Response:
 
 
 def _submit(request: Request, owner: str, job: dict[str, Any], kind: CreationKind, **ids: str) -> str:
-    store = store_of(request)
-    with store.transaction():
-        job_id = store.add("reasoning_job", owner, {"status": "pending", **job})
+    emulator = emulator_of(request)
+    with emulator.database.transaction():
+        job_id = emulator.reasoning.add("reasoning_job", owner, {"status": "pending", **job})
         charge(request, kind, 0, job_id=job_id, **ids)
-    _jobs_of(request).begin(owner, job_id)
+    begin_job(emulator, owner, job_id)
     return job_id
 
 
@@ -212,7 +187,7 @@ async def predict(request: Request) -> Response:
     owner = account(request)
     model_id = request.path_params["model_id"]
     body = await body_of(request, ReasoningPredict)
-    store_of(request).get("reasoning_model", owner, model_id)
+    emulator_of(request).reasoning.get("reasoning_model", owner, model_id)
     record, _ = _dataset_record(request, owner, body.dataset)
     job = {"job_type": "predict", "model_id": model_id, "dataset": record}
     job_id = _submit(request, owner, job, "predict_run", model_id=model_id)
@@ -221,7 +196,7 @@ async def predict(request: Request) -> Response:
 
 def _job(request: Request) -> tuple[str, dict[str, Any]]:
     owner, job_id = account(request), request.path_params["job_id"]
-    job = store_of(request).get("reasoning_job", owner, job_id)
+    job = emulator_of(request).reasoning.get("reasoning_job", owner, job_id)
     note(request, job_id=job_id)
     return job_id, job
 

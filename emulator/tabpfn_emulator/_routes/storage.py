@@ -102,7 +102,7 @@ async def put_part(request: Request) -> Response:
 async def get_download(request: Request) -> Response:
     """Return a prediction that was put behind a `prediction_uri`."""
     store, _ = checked(request)
-    download = emulator_of(request).downloads.get(request.path_params["download_id"])
+    download = emulator_of(request).documents.get("download", request.path_params["download_id"])
     if download is None:
         raise store.no_key()
     return JSONResponse(download)

@@ -21,8 +21,8 @@ from tabpfn_emulator._bodies.requests import (
 from tabpfn_emulator._books.billing import charge, check_rate
 from tabpfn_emulator._emulator import Emulator, account, body_of, emulator_of, json_bytes, note
 from tabpfn_emulator._envelopes import ApiError, invalid, not_found
-from tabpfn_emulator._fits import accept_fit, failure
-from tabpfn_emulator._state.store import Fit, Upload
+from tabpfn_emulator._fits import accept_fit, check_thinking, failure
+from tabpfn_emulator._state.records import Fit, Upload
 from tabpfn_emulator._storage.uploads import parts_of, upload_info
 
 
@@ -98,45 +98,50 @@ async def prepare_test_set_upload(request: Request) -> Response:
     return JSONResponse({"test_set_upload_id": upload.upload_id, "x_test_info": upload_info(request, upload, "x_test")})
 
 
-async def _accept(request: Request, *, flat_allowed: bool) -> tuple[Fit, "asyncio.Task[None]"]:
+async def _accept(request: Request, *, flat_allowed: bool) -> tuple[Fit, asyncio.Task[Fit]]:
     account(request)
-    return await accept_fit(request, read_fit(await json_bytes(request), flat_allowed=flat_allowed))
+    plan = read_fit(await json_bytes(request), flat_allowed=flat_allowed)
+    check_thinking(plan)
+    check_rate(request, "fit" if plan.thinking is None else "thinking_fit")
+    return await accept_fit(request, plan)
 
 
 async def fit(request: Request) -> Response:
     """Fit and wait for it; a long fit streams whitespace before its JSON (contract section 1.3)."""
     emulator = emulator_of(request)
-    accepted, task = await _accept(request, flat_allowed=True)
+    _, task = await _accept(request, flat_allowed=True)
     # Shielded by asyncio.wait: a caller who hangs up does not end the fit, as on the real service.
     done, _ = await asyncio.wait({task}, timeout=emulator.settings.keepalive_after_secs)
     if done:
-        if accepted.status == "failed":
-            raise failure(accepted)
-        return JSONResponse(_fit_answer(accepted))
-    return StreamingResponse(_keepalive(emulator, accepted, task), media_type="application/json")
+        ended = task.result()
+        if ended.status == "failed":
+            raise failure(ended)
+        return JSONResponse(_fit_answer(ended))
+    return StreamingResponse(_keepalive(emulator, task), media_type="application/json")
 
 
-async def _keepalive(emulator: Emulator, accepted: Fit, task: "asyncio.Task[None]") -> AsyncIterator[bytes]:
+async def _keepalive(emulator: Emulator, task: asyncio.Task[Fit]) -> AsyncIterator[bytes]:
     while not task.done():
         yield b" "
         await asyncio.wait({task}, timeout=emulator.settings.keepalive_every_secs)
-    if accepted.status == "failed":
+    ended = task.result()
+    if ended.status == "failed":
         # The status line is long gone: the failure travels inside the 200 (contract 1.0, envelope D).
         answer: dict[str, Any] = {
             "_streamed_error": True,
-            "message": accepted.error,
-            "error_code": accepted.error_code,
+            "message": ended.error,
+            "error_code": ended.error_code,
         }
     else:
-        answer = _fit_answer(accepted)
+        answer = _fit_answer(ended)
     yield json.dumps(answer).encode()
 
 
-def _fit_answer(accepted: Fit) -> dict[str, Any]:
+def _fit_answer(fit: Fit) -> dict[str, Any]:
     return {
-        "fitted_train_set_id": accepted.fitted_train_set_id,
-        "status": accepted.status,
-        "timings": accepted.timings,
+        "fitted_train_set_id": fit.fitted_train_set_id,
+        "status": fit.status,
+        "timings": fit.timings,
     }
 
 

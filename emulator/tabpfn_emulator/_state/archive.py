@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from tabpfn_emulator._state.store import Upload
+from tabpfn_emulator._state.records import Upload
 
 FILE_NAME: Final = "tabpfn_data.zip"
 """What `Content-Disposition` calls the archive."""

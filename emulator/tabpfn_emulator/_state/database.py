@@ -1,20 +1,23 @@
 """The emulator's state on disk: one SQLite file, safe to kill -9.
 
 What an answer names is committed before the answer leaves, so a killed process forgets nothing that it has said. Every
-use is on the event loop, on one connection: nothing in a transaction awaits, so transactions never interleave.
+use is on the event loop, on one connection: nothing in a transaction awaits, so transactions never interleave. What is
+in memory besides changes after the commit (`after_commit`), so the two agree whether or not it succeeds.
 """
 
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tabpfn_emulator._state.full_disk import is_full, remedy
+
 FILE_NAME: Final = "emulator.sqlite3"
 """Name of the file in the data folder."""
-_VERSION: Final = 1
+_VERSION: Final = 2
 _WAIT_SECONDS: Final = 10.0
 
 # `journal.charge` is the sum of the request's creations, and `usage` the sum of the account's creations of a day; both
@@ -25,7 +28,8 @@ CREATE TABLE IF NOT EXISTS accounts (
     name TEXT PRIMARY KEY, email_verified INTEGER NOT NULL DEFAULT 1, closed INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS tokens (
-    digest TEXT PRIMARY KEY, account TEXT NOT NULL, from_start INTEGER NOT NULL, revoked INTEGER NOT NULL DEFAULT 0
+    digest TEXT PRIMARY KEY, account TEXT NOT NULL, from_start INTEGER NOT NULL, revoked INTEGER NOT NULL DEFAULT 0,
+    expires_at REAL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS documents (
     number INTEGER PRIMARY KEY, kind TEXT NOT NULL, id TEXT NOT NULL, account TEXT NOT NULL, data TEXT NOT NULL,
@@ -70,7 +74,7 @@ class Database:
         self._connection = sqlite3.connect(
             path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        self._depth = 0
+        self._waiting: list[Callable[[], None]] | None = None
         try:
             self._prepare(path)
         except BaseException:
@@ -83,30 +87,47 @@ class Database:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+            if version not in {0, _VERSION}:
+                raise OSError(f"{path} was written by another version of the emulator; use another folder")
+            self._connection.executescript(_SCHEMA)
+            self._connection.execute(f"PRAGMA user_version = {_VERSION}")
         except sqlite3.DatabaseError as error:
-            raise OSError(f"{path} cannot be used: {error}") from None
-        if version not in {0, _VERSION}:
-            raise OSError(f"{path} was written by another version of the emulator; use another folder")
-        self._connection.executescript(_SCHEMA)
-        self._connection.execute(f"PRAGMA user_version = {_VERSION}")
+            full = is_full(error)
+            raise OSError(remedy(path.parent, error) if full else f"{path} cannot be used: {error}") from None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit everything in the block at once, or nothing of it; blocks may be nested."""
-        if self._depth == 0:
-            self._connection.execute("BEGIN IMMEDIATE")
-        self._depth += 1
+        if self._waiting is not None:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        changes: list[Callable[[], None]] = []
+        self._waiting = changes
         try:
             yield
-            if self._depth == 1:
-                self._connection.execute("COMMIT")
+            self._connection.execute("COMMIT")
         except BaseException:
             # SQLite ends the transaction itself after some failures (a full disk), and after others it does not.
-            if self._depth == 1 and self._connection.in_transaction:
+            if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
         finally:
-            self._depth -= 1
+            self._waiting = None
+        for change in changes:
+            change()
+
+    def after_commit(self, change: Callable[[], None]) -> None:
+        """Make a change in memory, or on files, that belongs to what was written.
+
+        Args:
+            change: Called once the transaction is committed, and never when it fails; outside of one at once. It does
+                not fail.
+        """
+        if self._waiting is None:
+            change()
+        else:
+            self._waiting.append(change)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement that changes something.

@@ -1,6 +1,7 @@
 """Things with an id, as JSON in the database: uploads, fits, and whatever else a restart must not lose."""
 
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,8 +22,12 @@ class Documents:
         """Commit everything in the block at once; nothing in it may await."""
         return self._database.transaction()
 
-    def put(self, kind: str, document_id: str, account: str, data: Any) -> None:
-        """Keep a document, new or changed; call it before the answer that names its id leaves.
+    def after_commit(self, change: Callable[[], None]) -> None:
+        """Make a change in memory, or on files, once what was written is committed; see `Database.after_commit`."""
+        self._database.after_commit(change)
+
+    def add(self, kind: str, document_id: str, account: str, data: Any) -> None:
+        """Keep a new document; call it before the answer that names its id leaves.
 
         Args:
             kind: For example `upload`; each kind has ids of its own.
@@ -31,10 +36,29 @@ class Documents:
             data: A JSON value, without secrets.
         """
         self._database.execute(
-            "INSERT INTO documents (kind, id, account, data) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (kind, id) DO UPDATE SET data = excluded.data",
+            "INSERT INTO documents (kind, id, account, data) VALUES (?, ?, ?, ?)",
             (kind, document_id, account, json.dumps(data)),
         )
+
+    def change(self, kind: str, document_id: str, **fields: Any) -> Any:
+        """Set fields of a document that is a JSON object.
+
+        Args:
+            kind: Its kind.
+            document_id: Its id.
+            fields: JSON values, without secrets.
+
+        Returns:
+            The document as it is now; None when there is none: what was deleted meanwhile stays deleted.
+        """
+        found = self.get(kind, document_id)
+        if found is None:
+            return None
+        changed = {**found, **fields}
+        self._database.execute(
+            "UPDATE documents SET data = ? WHERE kind = ? AND id = ?", (json.dumps(changed), kind, document_id)
+        )
+        return changed
 
     def get(self, kind: str, document_id: str, account: str | None = None) -> Any:
         """Return a document; None when there is none, or it is another account's.
@@ -66,20 +90,6 @@ class Documents:
         """Forget a document."""
         self._database.execute("DELETE FROM documents WHERE kind = ? AND id = ?", (kind, document_id))
 
-
-class Downloads:
-    """Predictions behind a `prediction_uri`, by id.
-
-    Args:
-        documents: Where they are kept.
-    """
-
-    def __init__(self, documents: Documents) -> None:
-        self._documents = documents
-
-    def __setitem__(self, download_id: str, value: Any) -> None:
-        self._documents.put("download", download_id, "", value)
-
-    def get(self, download_id: str) -> Any:
-        """Return a download; None when there is none."""
-        return self._documents.get("download", download_id)
+    def delete_all(self, kind: str, account: str) -> None:
+        """Forget an account's documents of a kind."""
+        self._database.execute("DELETE FROM documents WHERE kind = ? AND account = ?", (kind, account))

@@ -3,7 +3,7 @@
 import shutil
 import time
 import uuid
-from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -36,10 +36,10 @@ class ReasoningStore:
         """Keep a new document.
 
         Returns:
-            Its id; committed, so that an answer may name it.
+            Its id; an answer may name it once it is committed.
         """
         new_id = str(uuid.uuid4())
-        self._documents.put(kind, new_id, account, {"created_at": time.time(), "owner": account, **data})
+        self._documents.add(kind, new_id, account, {"created_at": time.time(), "owner": account, **data})
         return new_id
 
     def get(self, kind: Kind, account: str, wanted: str) -> dict[str, Any]:
@@ -53,24 +53,18 @@ class ReasoningStore:
             raise not_found(f"The {_NAMES[kind]} {wanted}")
         return data
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """Commit everything in the block at once; nothing in it may await."""
-        return self._documents.transaction()
-
-    def has(self, kind: Kind, account: str, wanted: str) -> bool:
-        """Return whether an account has a document."""
-        return self._documents.get(kind, wanted, account) is not None
-
     def unfinished_jobs(self) -> list[tuple[str, str]]:
         """Return account and id of the jobs of all accounts that have not ended, oldest first."""
         jobs = self._documents.all("reasoning_job")
         return [(account, job_id) for job_id, account, job in jobs if "completed_at" not in job]
 
-    def change(self, kind: Kind, account: str, changed: str, **fields: Any) -> None:
-        """Set fields of a document; one that was deleted meanwhile stays deleted."""
-        data = self._documents.get(kind, changed, account)
-        if data is not None:
-            self._documents.put(kind, changed, account, {**data, **fields})
+    def change_job(self, job_id: str, **fields: Any) -> bool:
+        """Set fields of a job.
+
+        Returns:
+            Whether it is still there: it may have gone with its account, and then stays away.
+        """
+        return self._documents.change("reasoning_job", job_id, **fields, updated_at=time.time()) is not None
 
     def owner_of_upload(self, upload_id: str) -> str | None:
         """Return whose upload a signed URL is for, whoever holds the URL; None when it is gone."""
@@ -78,22 +72,18 @@ class ReasoningStore:
         return None if data is None else str(data["owner"])
 
     def upload_path(self, upload_id: str) -> Path:
-        """Return where the bytes of an upload are, or will be; the folder is made."""
-        return self._path("uploads", upload_id)
+        """Return where the bytes of an upload are, or will be."""
+        return self._folder / "uploads" / upload_id / "content"
 
     def result_path(self, job_id: str) -> Path:
-        """Return where the artifact of a prediction is, or will be; the folder is made."""
-        return self._path("results", job_id)
-
-    def _path(self, group: str, name: str) -> Path:
-        folder = self._folder / group / name
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / "content"
+        """Return where the artifact of a prediction is, or will be."""
+        return self._folder / "results" / job_id / "content"
 
     def delete_account(self, account: str) -> None:
         """Forget everything of an account."""
-        for kind in _NAMES:
-            for gone, _, _ in self._documents.all(kind, account):
-                self._documents.delete(kind, gone)
-                for group in ("uploads", "results"):
-                    shutil.rmtree(self._folder / group / gone, ignore_errors=True)
+        with self._documents.transaction():
+            for kind in _NAMES:
+                for gone, _, _ in self._documents.all(kind, account):
+                    self._documents.delete(kind, gone)
+                    for path in (self.upload_path(gone), self.result_path(gone)):
+                        self._documents.after_commit(partial(shutil.rmtree, path.parent, ignore_errors=True))

@@ -5,61 +5,66 @@ Learning is deterministic, so a model that was forgotten, or learnt before a res
 
 import asyncio
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from tabpfn_emulator._state.store import Fit, Upload
+from tabpfn_emulator._state.records import Fit, Upload
 
 if TYPE_CHECKING:
     from tabpfn_emulator._learning.model import Learned
 
 KEPT_MODELS: Final = 32
-"""Models that stay in memory."""
+"""Models of a kind that stay in memory."""
+
+ModelT = TypeVar("ModelT")
 
 
-class Models:
-    """The models of all completed fits.
+class Models(Generic[ModelT]):
+    """Models of one kind, by the id of what they were learnt for."""
 
-    Args:
-        workers: Threads to learn in.
-    """
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, ModelT] = OrderedDict()
+        self._learning: dict[str, asyncio.Future[ModelT]] = {}
 
-    def __init__(self, workers: ThreadPoolExecutor) -> None:
-        self._workers = workers
-        self._kept: OrderedDict[str, Learned] = OrderedDict()
-        self._learning: dict[str, asyncio.Future[Learned]] = {}
-
-    async def of(self, fit: Fit, upload: Upload) -> "Learned":
-        """Return the model of a fit, learning it when it is not in memory.
+    async def of(self, key: str, learn: Callable[[], Awaitable[ModelT]]) -> ModelT:
+        """Return a model, learning it when it is not in memory.
 
         Args:
-            fit: A fit.
-            upload: Its train set, complete.
-
-        Raises:
-            DataError: When the data cannot be fitted, or is larger than the limits of the fit.
+            key: Its id.
+            learn: Learns it; what it raises, this raises.
         """
-        key = fit.fitted_train_set_id
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         if key not in self._learning:
-            loop = asyncio.get_running_loop()
-            self._learning[key] = loop.run_in_executor(self._workers, _learn, fit, upload)
+            self._learning[key] = asyncio.ensure_future(learn())
             self._learning[key].add_done_callback(lambda done: self._learnt(key, done))
         # Several callers may wait for one model: the end of one of them must not end the learning.
         return await asyncio.shield(self._learning[key])
 
-    def _learnt(self, key: str, done: "asyncio.Future[Learned]") -> None:
+    def _learnt(self, key: str, done: "asyncio.Future[ModelT]") -> None:
         del self._learning[key]
-        if done.cancelled() or done.exception() is not None:
-            return
-        self._kept[key] = done.result()
+        if not done.cancelled() and done.exception() is None:
+            self.keep(key, done.result())
+
+    def keep(self, key: str, model: ModelT) -> None:
+        """Keep a model that was just learnt."""
+        self._kept[key] = model
         if len(self._kept) > KEPT_MODELS:
             self._kept.popitem(last=False)
 
 
-def _learn(fit: Fit, upload: Upload) -> "Learned":
+def learn(fit: Fit, upload: Upload) -> "Learned":
+    """Return the model of a fit; call it in a worker thread.
+
+    Args:
+        fit: A fit.
+        upload: Its train set, complete.
+
+    Raises:
+        DataError: When the data cannot be fitted, or is larger than the limits of the fit.
+        OSError: When the train set is gone.
+    """
     # Imported in the worker thread: scikit-learn and pandas take seconds, which the server's start does not wait for.
     from tabpfn_emulator._learning.worker import run_fit
 

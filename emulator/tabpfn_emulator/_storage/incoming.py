@@ -56,7 +56,7 @@ async def receive(
 
     Args:
         body: The body, in chunks as they come.
-        target: The file; one that is there already is replaced.
+        target: The file, whose folder is made; one that is there already is replaced.
         largest: Most bytes to take.
         arriving: Called on the event loop once the whole body is there, before it takes the target's place; what it
             raises keeps the target as it was.
@@ -68,6 +68,7 @@ async def receive(
         TooManyBytesError: When the body is longer than `largest`: it is refused.
         FileNotFoundError: When the folder is gone, because the upload was deleted meanwhile.
     """
+    target.parent.mkdir(parents=True, exist_ok=True)
     scratch = scratch_beside(target)
     size, waiting = 0, bytearray()
     try:

@@ -74,6 +74,9 @@ class ObjectStore(Protocol):
     def no_key(self) -> StorageError:
         """Return the refusal of an object that is not there."""
 
+    def full(self, details: str) -> StorageError:
+        """Return the refusal of what the disk has no room for; the emulator's own, no real store is full."""
+
 
 class GoogleStore:
     """Google Cloud Storage's XML API: chunked transfer encoding is welcome, the size is bounded by a signed header."""
@@ -133,6 +136,10 @@ class GoogleStore:
         """Return 404 NoSuchKey."""
         return StorageError(404, "NoSuchKey", "The specified key does not exist.")
 
+    def full(self, details: str) -> StorageError:
+        """Return 507 InsufficientStorage."""
+        return StorageError(507, "InsufficientStorage", "There is no room left.", {"Details": details})
+
 
 class AmazonStore:
     """Amazon S3: a PUT needs a Content-Length, an expired URL is a 403, every answer has a request id."""
@@ -186,6 +193,10 @@ class AmazonStore:
     def no_key(self) -> StorageError:
         """Return 404 NoSuchKey."""
         return _s3_error(404, "NoSuchKey", "The specified key does not exist.")
+
+    def full(self, details: str) -> StorageError:
+        """Return 507 InsufficientStorage."""
+        return _s3_error(507, "InsufficientStorage", details)
 
 
 STORES: Final[dict[StorageMode, ObjectStore]] = {"gcs": GoogleStore(), "s3": AmazonStore()}

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from tabpfn_emulator._bodies.requests import FileInfo
 from tabpfn_emulator._emulator import Emulator, emulator_of
-from tabpfn_emulator._state.store import Upload
+from tabpfn_emulator._state.records import Upload
 from tabpfn_emulator._storage.object_stores import STORES, ObjectStore
 
 PART_BYTES = 64 * 1024**2
