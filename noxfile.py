@@ -34,6 +34,7 @@ nox.options.sessions = [
     "core",
     *(f"core-{version}" for version in EXTRA_PYTHONS),
     "emulator",
+    "storage",
     "client_compat",
     "client_compat-0.4.1",
     "airflow",
@@ -61,7 +62,7 @@ PINS = {
     "dagster": Pins(("dagster", "emulator"), ("test", "typing", "dagster-dev")),
     "evaluation": Pins(("evaluation",)),
     "openlineage": Pins(("openlineage",)),
-    "storage": Pins(("storage",)),
+    "storage": Pins(("emulator", "storage"), ("test", "storage-dev")),
     "lint": Pins(groups=("lint",), project=False),
     "packaging": Pins(groups=("test",), project=False),
 }
@@ -73,10 +74,13 @@ ENGINES = {
 TESTS = {
     "core": ("tests/tabpfn_assets", "tests/tabpfn_operators"),
     "emulator": ("tests/tabpfn_emulator",),
+    "storage": ("tests/storage",),
     "client_compat": ("tests/client_compat",),
     "client_compat_041": ("tests/client_compat",),
     **{engine: (f"tests/{package}",) for engine, package in ENGINES.items()},
 }
+# Two workers, each with an emulator of its own; what follows ``--`` comes later and wins: ``-- -n 0`` is one process.
+TEST_OPTIONS = {"emulator": ("-n", "2")}
 SESSION_NAMES = {"client_compat_041": "client_compat-0.4.1"}
 TYPED = {
     "core": ("assets/tabpfn_assets", "operators/tabpfn_operators", "emulator/tabpfn_emulator"),
@@ -208,7 +212,8 @@ def declare_tests(name: str, pins: str, python: str | None = None) -> None:
     """Declare the session that runs the tests of one environment."""
 
     def tests(session: nox.Session) -> None:
-        run_tests(session, environment(session, pins, Path(session.virtualenv.location)), TESTS[pins])
+        arguments = (*TEST_OPTIONS.get(pins, ()), *TESTS[pins])
+        run_tests(session, environment(session, pins, Path(session.virtualenv.location)), arguments)
 
     tests.__doc__ = f"Run {' and '.join(TESTS[pins])}."
     nox.session(name=name, python=python)(timed(tests))

@@ -24,7 +24,9 @@ _OWN: Any = object()
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all", action="store_true", help="50 kills instead of 5, 10,000 damaged footers instead of 1,000.")
+    parser.addoption(
+        "--all", action="store_true", help="50 kills instead of 5, 10,000 damaged footers instead of 1,000."
+    )
 
 
 @pytest.fixture(autouse=True)

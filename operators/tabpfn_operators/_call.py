@@ -54,7 +54,7 @@ async def call(session: Session, request: Request, *, accept: tuple[int, ...] = 
         TabPFNError: Of the class that the last attempt calls for.
     """
     started = time.monotonic()
-    attempt, redirects = 1, 0
+    attempt, redirects, waited = 1, 0, 0.0
     while True:
         error: TabPFNError
         response, failure = await _send(session, request)
@@ -71,13 +71,15 @@ async def call(session: Session, request: Request, *, accept: tuple[int, ...] = 
                     continue
             outcome = outcome_of(request, response)
             error = _refused(request, response)
-        elapsed = time.monotonic() - started
+        # Gigabytes take longer than any budget; an upload is bounded by its attempts and by the life of its URL.
+        elapsed = waited if request.body is not None else time.monotonic() - started
         wait = session.policy.wait(attempt, outcome, elapsed=elapsed, jitter=session.jitter())
         if wait is None:
             raise error
         reason = error.message.partition(". ")[0]  # the remedy is for whoever sees it fail for good
         log.warning("%s; attempt %d failed, the next is in %.1f s.", reason, attempt, wait)
         attempt += 0 if outcome.rate_limited else 1
+        waited += wait
         await session.wire.sleep(wait)
 
 

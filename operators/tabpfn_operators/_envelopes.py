@@ -1,5 +1,6 @@
 """Errors chosen from an answer: five envelope shapes, the class from the server's code (contract 1.0)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from tabpfn_operators.errors import (
 #: A 429 of unknown code is waited for only up to this many seconds (contract 4.3: "small").
 SMALL_RETRY_AFTER = 60.0
 _MAX_TEXT = 500
+_MAX_XML = 4096
+_STORAGE_CODE = re.compile(rb"<Code>([A-Za-z]{1,40})</Code>")
 
 _BY_CODE: dict[str, type[ApiError]] = {
     "UNAUTHORIZED": AuthenticationError,
@@ -155,7 +158,26 @@ def _with_remedy(text: str, kind: type[TabPFNError]) -> str:
     return f"{text.rstrip('. ')}. {remedy}" if remedy else text
 
 
+def says_expired(response: Response) -> bool:
+    """Tell an object store's refusal of a signed URL that is too old from any other.
+
+    Google answers 400 `ExpiredToken`, Amazon 403 `AccessDenied` with only its message to tell, Azure 403
+    `AuthenticationFailed` that speaks of the time frame.
+    """
+    if response.status not in {400, 403}:
+        return False
+    text = response.body[:_MAX_XML].decode("utf-8", "replace").lower()
+    return any(words in text for words in ("expiredtoken", "has expired", "specified time frame"))
+
+
 def choose_storage_error(response: Response, label: str) -> TabPFNError:
-    """Choose the error of an object store's answer (shape E); its body may quote the signature and is left out."""
-    reason = "the signed URL is refused or expired" if response.status in {400, 403} else "the object store refused it"
-    return UploadError(f"{label}: {reason}. Run again: a new URL is made.", status=response.status)
+    """Choose the error of an object store's answer (shape E); of a body that may quote the signature, only the code."""
+    reason = "the object store refused it"
+    if response.status in {400, 403}:
+        reason = "the signed URL has expired" if says_expired(response) else "the signed URL is refused"
+    code = _STORAGE_CODE.search(response.body[:_MAX_XML])
+    return UploadError(
+        f"{label}: {reason}. Run again: a new URL is made.",
+        status=response.status,
+        code=code[1].decode() if code else None,
+    )

@@ -17,7 +17,10 @@ LONG_READ_TIMEOUT = 900.0
 
 
 class Body(Protocol):
-    """Bytes of known size that can be read any number of times."""
+    """Bytes of known size that can be read any number of times.
+
+    One that knows its hash has an attribute `crc32c` as well: CRC32C of its bytes in base64 (contract 3), or None.
+    """
 
     @property
     def size(self) -> int:
@@ -107,7 +110,7 @@ class UploadTicket:
 
     Args:
         signed_urls: One URL, or one for each part in order.
-        expires_at: Epoch seconds until which they work.
+        expires_at: Epoch seconds until which they work; None where the server does not say.
         required_headers: Headers to send verbatim.
     """
 
@@ -294,7 +297,7 @@ def _read_ticket(info: Any, label: str) -> UploadTicket:
         raise ServerError(f"{label}: the answer holds no signed URL; run again.")
     headers = info.get("required_headers")
     headers = headers if isinstance(headers, dict) else {}
-    return UploadTicket(tuple(urls), info.get("expires_at"), {str(k): str(v) for k, v in headers.items()})
+    return UploadTicket(tuple(urls), _number(info.get("expires_at")), {str(k): str(v) for k, v in headers.items()})
 
 
 def read_fit_status(response: Response, label: str, *, fitted_train_set_id: str | None = None) -> FitStatus:
@@ -311,15 +314,24 @@ def read_fit_status(response: Response, label: str, *, fitted_train_set_id: str 
         raise failure_inside_success(data, response, label)
     timings = data.get("timings")
     timings = timings if isinstance(timings, dict) else {}
-    hint = data.get("retry_in_secs")
     return FitStatus(
         fitted_train_set_id=str(data.get("fitted_train_set_id") or fitted_train_set_id),
         status=str(data.get("status") or "completed"),
-        retry_in_secs=float(hint) if isinstance(hint, int | float) and isfinite(hint) else None,
+        retry_in_secs=_number(data.get("retry_in_secs")),
         error=_text(data.get("error")),
         error_code=_text(data.get("error_code")),
         timings={str(key): value for key, value in timings.items() if isinstance(value, int | float | None)},
     )
+
+
+def _number(value: Any) -> float | None:
+    """Read a number; whatever else a server may send counts as absent."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if isfinite(value) else None
+    except OverflowError:  # a whole number that no float can hold
+        return None
 
 
 def _text(value: Any) -> str | None:

@@ -63,7 +63,7 @@ class RetryPolicy:
         attempts: Attempts in total; waiting for a rate limit does not count.
         first_wait: Seconds before the second attempt, at most; doubles each time.
         longest_wait: Seconds of one wait, at most, where the server gives no hint.
-        budget: Seconds in total after which no further attempt starts.
+        budget: Seconds in total after which no further attempt starts; of an upload only the waits count.
     """
 
     attempts: int = 5

@@ -10,7 +10,7 @@ import logging
 import os
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -168,17 +168,19 @@ class SyncWire:
         bearer = self._connections.settings.bearer() if request.bearer else ""
         arguments = self._connections.arguments(request, bearer)
         group: ThreadGroup | None = getattr(self._local, "group", None)
-        if request.body is not None:
-            arguments["content"] = self._chunks(request.body)
         if group is not None:
             arguments["extensions"] = {"trace": group.trace}
         body = bytearray()
-        with client.stream(**arguments) as answer:
+        with contextlib.ExitStack() as stack:
+            if request.body is not None:
+                # Whatever ends the exchange, the source is closed now and not when the garbage is collected.
+                arguments["content"] = stack.enter_context(contextlib.closing(self._chunks(request.body)))
+            answer = stack.enter_context(client.stream(**arguments))
             for chunk in answer.iter_bytes():
                 _collect(body, chunk)
             return _collected(answer.status_code, answer.headers, body, bearer)
 
-    def _chunks(self, body: Body) -> Iterator[bytes]:
+    def _chunks(self, body: Body) -> Generator[bytes, None, None]:
         with contextlib.closing(_generator(body)) as chunks:
             for chunk in chunks:
                 self._look_at_stop()
@@ -287,10 +289,13 @@ class AsyncWire:
     async def _exchange(self, client: httpx.AsyncClient, request: Request) -> Response:
         bearer = self._connections.settings.bearer() if request.bearer else ""
         arguments = self._connections.arguments(request, bearer)
-        if request.body is not None:
-            arguments["content"] = _async_chunks(request.body)
         body = bytearray()
-        async with client.stream(**arguments) as answer:
+        async with contextlib.AsyncExitStack() as stack:
+            if request.body is not None:
+                # Left to itself, a cancelled async generator ends some turns of the loop later.
+                chunks = contextlib.aclosing(_async_chunks(request.body))
+                arguments["content"] = await stack.enter_async_context(chunks)
+            answer = await stack.enter_async_context(client.stream(**arguments))
             async for chunk in answer.aiter_bytes():
                 _collect(body, chunk)
             return _collected(answer.status_code, answer.headers, body, bearer)
@@ -331,7 +336,7 @@ class AsyncWire:
             await client.aclose()
 
 
-async def _async_chunks(body: Body) -> AsyncIterator[bytes]:
+async def _async_chunks(body: Body) -> AsyncGenerator[bytes, None]:
     chunks = _generator(body)
     try:
         while (chunk := await anyio.to_thread.run_sync(next, chunks, None)) is not None:

@@ -5,6 +5,8 @@
       InvalidInputError             the source, the target or the columns
         LimitExceededError          larger than the server takes
         SourceChangedError          the source changed while it was read
+        CorruptParquetError         a Parquet footer that is damaged or contradicts its file
+        NotSpliceableError          valid, but its chunks cannot be moved as bytes
       DestinationError              predictions cannot be written there
       StorageError                  the storage of source or destination did not answer
       ApiError                      the server answered with an error
@@ -18,9 +20,11 @@
         QuotaExceededError          429, do not wait
         ServerError                 5xx
         AsyncFitUnsupportedError    404 or 405 on the job API
+        StaleUploadError            404 or 422 for an upload that a 409 named
       ConnectionFailedError         no answer, and nothing was billed
       OutcomeUnknownError           no answer to a call that may have been carried out
       UploadError                   the object store refused
+        UploadTooSlowError          the upload URLs expired twice
       FitFailedError                the server reports the fit as failed
       FitTimeoutError               still running at the deadline
 
@@ -106,6 +110,25 @@ class SourceChangedError(InvalidInputError):
     terminal = False
 
 
+class CorruptParquetError(InvalidInputError):
+    """A Parquet file is damaged, or its footer contradicts it; nothing was sent. Terminal: write the file again."""
+
+
+class NotSpliceableError(InvalidInputError):
+    """A valid source whose column chunks cannot be moved as bytes; uploads decode such a source instead.
+
+    Terminal for `splice`: use the upload methods, or write the source as plain Parquet of one schema.
+
+    Args:
+        message: What was asked for and the reason.
+        reason: The reason alone, for a log line.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class DestinationError(TabPFNError):
     """Predictions cannot be written to the destination; nothing was billed. Terminal: correct path or credentials."""
 
@@ -184,6 +207,14 @@ class AsyncFitUnsupportedError(ApiError):
     """The server has no job API (404 or 405 on submit_fit_job). Terminal: fit with `streamed=True` on a worker."""
 
 
+class StaleUploadError(ApiError):
+    """The server named an earlier upload of equal content (409), and cannot use it: it never finished, or is gone.
+
+    Nothing was fitted, predicted or billed. Terminal: upload again with `force_reupload=True`; `fit` and `predict` do
+    so once by themselves.
+    """
+
+
 class ConnectionFailedError(TabPFNError):
     """The server could not be reached, or a call that costs nothing had no answer. Not terminal: run again."""
 
@@ -201,6 +232,40 @@ class UploadError(TabPFNError):
     """The object store refused the upload. Not terminal: run again; nothing was billed."""
 
     terminal = False
+
+
+class UploadTooSlowError(UploadError):
+    """The upload URLs expired twice before everything was sent; nothing was billed.
+
+    Terminal: send fewer columns, recompress the file (zstd), or upload from a region nearer to the server.
+
+    Args:
+        message: What happened.
+        size: Bytes of the upload.
+        bytes_per_second: Rate of the second try.
+        lifetime: Seconds that the server's URLs live; None where it does not say.
+        status: HTTP status.
+        code: The object store's error code.
+        trace_id: The server's id of the request.
+    """
+
+    terminal = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        size: int,
+        bytes_per_second: float,
+        lifetime: float | None,
+        status: int | None = None,
+        code: str | None = None,
+        trace_id: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, trace_id=trace_id)
+        self.size = size
+        self.bytes_per_second = bytes_per_second
+        self.lifetime = lifetime
 
 
 class FitFailedError(TabPFNError):

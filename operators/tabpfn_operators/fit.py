@@ -22,15 +22,17 @@ from tabpfn_operators.errors import (
     FitTimeoutError,
     NotFoundError,
     OutcomeUnknownError,
+    RequestRejectedError,
     ServerError,
+    StaleUploadError,
     TabPFNError,
 )
 from tabpfn_operators.jobs import FitLook
 from tabpfn_operators.packages import package_versions
 from tabpfn_operators.progress import Progress, ProgressCallback
+from tabpfn_operators.reading import Reading
 from tabpfn_operators.server import model_version_of
-from tabpfn_operators.storage import StorageOptions
-from tabpfn_operators.upload import upload_train_set
+from tabpfn_operators.upload import is_stale, stale_upload, upload_train_set
 
 OnUnknown = Literal["auto", "raise", "resubmit"]
 OnSubmitted = Callable[[FittedModel], object]
@@ -50,7 +52,7 @@ async def submit_fit_job(
     _check_task(train_set, parameters)
     request = messages.submit_fit_job(train_set.train_set_upload_id, parameters)
     try:
-        answer = await _create(session, request, parameters, on_unknown)
+        answer = await _create(session, request, train_set, parameters, on_unknown)
     except ApiError as error:
         if error.status == 405 or (error.status == 404 and not await _has_route(session, request)):
             raise AsyncFitUnsupportedError(
@@ -104,7 +106,7 @@ async def _fit_in_one_post(
     if lacks:
         raise ConfigurationError(f"wire=flat cannot carry {', '.join(lacks)}; use wire=nested or leave it out.")
     request = messages.fit(train_set.train_set_upload_id, parameters, wire=session.settings.wire)
-    answer = await _create(session, request, parameters, on_unknown)
+    answer = await _create(session, request, train_set, parameters, on_unknown)
     try:
         status = messages.read_fit_status(answer, request.label)
     except ServerError as error:
@@ -120,10 +122,16 @@ async def _fit_in_one_post(
     return jobs.completed(model, status) if status.status == "completed" else model
 
 
-async def _create(session: Session, request: Request, parameters: FitParameters, on_unknown: OnUnknown) -> Response:
+async def _create(
+    session: Session, request: Request, train_set: TrainSet, parameters: FitParameters, on_unknown: OnUnknown
+) -> Response:
     """Send what creates a fit; send it once more where nobody can know but it is free (design.md, promise 2)."""
     try:
         return await call(session, request)
+    except (NotFoundError, RequestRejectedError) as error:
+        if train_set.duplicate and is_stale(error):
+            raise stale_upload(error, train_set.train_set_upload_id) from None
+        raise
     except OutcomeUnknownError:
         if on_unknown == "raise" or (on_unknown == "auto" and parameters.billed):
             raise
@@ -247,38 +255,46 @@ async def look_at_fit(session: Session, job: JobRecord) -> FitLook:
 
 async def fit(
     session: Session,
-    source: str,
+    reading: Reading,
     target: str,
     *,
     parameters: FitParameters,
     features: Sequence[str] | None,
     exclude: Sequence[str],
-    storage_options: StorageOptions | None,
     name: str | None,
     run: EngineRun | None,
     streamed: bool,
     timeout: float | None,
     on_unknown: OnUnknown,
     on_submitted: OnSubmitted | None,
+    checksum: bool | None,
     progress: ProgressCallback,
 ) -> FittedModel:
-    """Upload, submit and wait."""
+    """Upload, submit and wait; upload and submit once more where the server's own copy turns out useless."""
     _check_parameters(parameters)
     check_arguments(name=name, timeout=timeout)
-    train_set = await upload_train_set(
-        session,
-        source,
-        target,
-        task=parameters.task,
-        features=features,
-        exclude=exclude,
-        storage_options=storage_options,
-        model_version=model_version_of(parameters.config),
-        force_reupload=False,
-        progress=progress,
-    )
-    create = _fit_in_one_post if streamed else submit_fit_job
-    model = await create(session, train_set, parameters=parameters, name=name, run=run, on_unknown=on_unknown)
+
+    async def created(*, force_reupload: bool) -> FittedModel:
+        train_set = await upload_train_set(
+            session,
+            reading,
+            target,
+            task=parameters.task,
+            features=features,
+            exclude=exclude,
+            model_version=model_version_of(parameters.config),
+            force_reupload=force_reupload,
+            checksum=checksum,
+            progress=progress,
+        )
+        create = _fit_in_one_post if streamed else submit_fit_job
+        return await create(session, train_set, parameters=parameters, name=name, run=run, on_unknown=on_unknown)
+
+    try:
+        model = await created(force_reupload=False)
+    except StaleUploadError as error:
+        log.warning("%s Doing so once.", error.message)
+        model = await created(force_reupload=True)
     if on_submitted is not None:
         await session.wire.call(on_submitted, model)
     return await wait_for_fit(session, model, timeout=timeout, progress=progress)

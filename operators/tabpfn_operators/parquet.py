@@ -1,19 +1,23 @@
 """Parquet sources: what the footer says, what the target holds, and rows in batches that fit in memory."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from tabpfn_assets import ClassLabel, Feature, Task
-from tabpfn_operators.errors import InvalidInputError, StorageError
+from tabpfn_operators._objects import read_trouble
+from tabpfn_operators.errors import InvalidInputError, StorageError, TabPFNError
 from tabpfn_operators.storage import StorageOptions, StoredObject, look_up
+from tabpfn_operators.tables._source import Described, RowSource
 
-#: Decoded bytes of one batch, which is also one row group of the spool.
-BATCH_BYTES = 32 << 20
-#: Read-ahead of one column chunk. pyarrow buffers whole row groups without it.
-_READ_BUFFER = 1 << 20
-_MAGIC = b"PAR1"
+#: Decoded bytes of one batch.
+BATCH_BYTES = 16 << 20
+_MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
+#: Behind a plain footer of a file with encrypted columns come a nonce and a tag (parquet-format, Encryption).
+_SIGNATURE_BYTES = 28
 #: More classes than any model takes; collecting stops here, so that an id column as target cannot fill the memory.
 MAX_COLLECTED_CLASSES = 10_000
 
@@ -26,20 +30,40 @@ class ParquetSource:
         stored: The object.
         schema: Arrow schema.
         rows: Rows.
-        footer: Footer bytes, for the fingerprint.
+        footer_digest: SHA-256 of the footer in hex, for the fingerprint.
         row_bytes: Estimated decoded bytes of one row.
     """
 
     stored: StoredObject
     schema: Any = field(repr=False)
     rows: int
-    footer: bytes = field(repr=False)
+    footer_digest: str = field(repr=False)
     row_bytes: float
 
     @property
     def url(self) -> str:
         """The URL without secrets."""
         return self.stored.url
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.stored.size
+
+    @property
+    def reason(self) -> str:
+        """Why it is decoded: nothing in the file asks for it."""
+        return "decoding was asked for"
+
+    @property
+    def objects(self) -> tuple[StoredObject, ...]:
+        """The file."""
+        return (self.stored,)
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """SHA-256 of the footer, in hex."""
+        return (self.footer_digest,)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -50,6 +74,35 @@ class ParquetSource:
     def batch_rows(self) -> int:
         """Rows of one batch, so that it stays within BATCH_BYTES."""
         return max(1, min(self.rows, int(BATCH_BYTES / max(self.row_bytes, 1.0))))
+
+    def check_unchanged(self) -> None:
+        """Look at the object again."""
+        self.stored.check_unchanged()
+
+    def batches(self, columns: Sequence[str], groups: Sequence[int] | None = None) -> Iterator[Any]:
+        """Read columns batch by batch, of all row groups or of some."""
+        return batches(self, columns, groups)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Any]:
+        """Open the file for reads that name their ranges, and word what goes wrong."""
+        import pyarrow as pa
+
+        try:
+            # pyarrow joins what it reads; a read-ahead below it would fetch megabytes for every page of every column.
+            with self.stored.fs.open(self.stored.path, "rb", cache_type="none") as file:
+                self.check_unchanged()  # the schema is known from an earlier look
+                yield file
+        except (pa.ArrowException, OSError, KeyError) as error:
+            self.check_unchanged()
+            kind = StorageError if isinstance(error, ConnectionError | TimeoutError) else InvalidInputError
+            raise kind(
+                f"{self.url} cannot be read to its end ({type(error).__name__}); if it is damaged, write it again."
+            ) from None
+        except TabPFNError:
+            raise
+        except Exception as error:  # of the storage's own library; its text may hold a signed URL
+            raise read_trouble(self.stored, error) from None
 
 
 def open_parquet(url: str, options: StorageOptions | None = None) -> ParquetSource:
@@ -63,12 +116,29 @@ def open_parquet(url: str, options: StorageOptions | None = None) -> ParquetSour
         What the footer says.
 
     Raises:
-        InvalidInputError: It is missing, no Parquet file, or empty; the message names it and what to do.
+        InvalidInputError: It is missing, no Parquet file, encrypted or empty; the message names it and what to do.
+    """
+    source = read_footer(look_up(url, options))
+    if source.rows == 0:
+        raise InvalidInputError(f"{source.url} holds no rows; is the step that writes it done?")
+    return source
+
+
+def read_footer(stored: StoredObject) -> ParquetSource:
+    """Read the footer of a Parquet file, which may be a part file without rows.
+
+    Args:
+        stored: The object.
+
+    Returns:
+        What the footer says.
+
+    Raises:
+        InvalidInputError: It is no Parquet file, or encrypted; the message names it and what to do.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    stored = look_up(url, options)
     try:
         with stored.open() as file:
             footer = _footer_bytes(file, stored)
@@ -76,12 +146,16 @@ def open_parquet(url: str, options: StorageOptions | None = None) -> ParquetSour
             metadata, schema = opened.metadata, opened.schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise InvalidInputError(f"{stored.url} is not readable as Parquet ({type(error).__name__}).") from None
-    if metadata.num_rows == 0:
-        raise InvalidInputError(f"{stored.url} holds no rows; is the step that writes it done?")
+    except TabPFNError:
+        raise
+    except Exception as error:
+        raise read_trouble(stored, error) from None
+    if len(footer) == metadata.serialized_size + _SIGNATURE_BYTES:
+        raise _encrypted(stored)
     encoded = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
     # Dictionary-encoded text grows when it is decoded; 16 bytes a value keeps the batch small for such files too.
-    row_bytes = max(encoded / metadata.num_rows, 16.0 * len(schema))
-    return ParquetSource(stored, schema, metadata.num_rows, footer, row_bytes)
+    row_bytes = max(encoded / max(metadata.num_rows, 1), 16.0 * len(schema))
+    return ParquetSource(stored, schema, metadata.num_rows, sha256(footer).hexdigest(), row_bytes)
 
 
 def _footer_bytes(file: Any, stored: StoredObject) -> bytes:
@@ -91,6 +165,8 @@ def _footer_bytes(file: Any, stored: StoredObject) -> bytes:
     file.seek(stored.size - 8)
     tail = file.read(8)
     length = int.from_bytes(tail[:4], "little")
+    if tail[4:] == _ENCRYPTED_MAGIC:
+        raise _encrypted(stored)
     if tail[4:] != _MAGIC or length > stored.size - 12:
         raise not_parquet
     file.seek(stored.size - 8 - length)
@@ -99,7 +175,11 @@ def _footer_bytes(file: Any, stored: StoredObject) -> bytes:
     return footer
 
 
-def column_problems(source: ParquetSource, columns: Sequence[str]) -> list[str]:
+def _encrypted(stored: StoredObject) -> InvalidInputError:
+    return InvalidInputError(f"{stored.url} is encrypted, and no key is at hand; write it without encryption.")
+
+
+def column_problems(source: Described, columns: Sequence[str]) -> list[str]:
     """List what makes columns unusable: duplicate names, nested and binary types.
 
     Args:
@@ -125,11 +205,16 @@ def column_problems(source: ParquetSource, columns: Sequence[str]) -> list[str]:
     return problems
 
 
-def index_columns(source: ParquetSource) -> frozenset[str]:
+def index_columns(source: Described) -> frozenset[str]:
     """Name the columns that hold a pandas index, which are no features (`index=False` would not have written them)."""
-    described = pandas_metadata(source.schema.metadata)
-    names = described.get("index_columns", []) if described else []
-    return frozenset(name for name in names if isinstance(name, str))
+    return pandas_index_columns(source.schema.metadata)
+
+
+def pandas_index_columns(metadata: dict[bytes, bytes] | None) -> frozenset[str]:
+    """Name the columns that hold a pandas index, by a schema's metadata."""
+    described = pandas_metadata(metadata)
+    names = described.get("index_columns") if described else None
+    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
 
 
 def pandas_metadata(metadata: dict[bytes, bytes] | None) -> dict[str, Any] | None:
@@ -141,41 +226,32 @@ def pandas_metadata(metadata: dict[bytes, bytes] | None) -> dict[str, Any] | Non
     return described if isinstance(described, dict) else None
 
 
-def features_of(source: ParquetSource, columns: Sequence[str]) -> tuple[Feature, ...]:
+def features_of(source: Described, columns: Sequence[str]) -> tuple[Feature, ...]:
     """Describe columns as features."""
     return tuple(Feature(name=name, dtype=str(source.schema.field(name).type)) for name in columns)
 
 
-def batches(source: ParquetSource, columns: Sequence[str]) -> Iterator[Any]:
+def batches(source: ParquetSource, columns: Sequence[str], groups: Sequence[int] | None = None) -> Iterator[Any]:
     """Read columns batch by batch.
 
     Args:
         source: The source.
         columns: Columns in the order wanted.
+        groups: Row groups to read, in order; None for all.
 
     Yields:
         Arrow record batches with the columns in that order.
 
     Raises:
-        InvalidInputError: The file is damaged; write it again.
+        InvalidInputError: The file is damaged, write it again; or the temporary folder is full, set TMPDIR to a larger
+            disk.
         SourceChangedError: It was written to meanwhile; run again.
         StorageError: The storage did not answer; run again.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from tabpfn_operators.tables._rowgroups import read_row_groups
 
-    try:
-        with source.stored.open() as file:
-            source.stored.check_unchanged()  # the schema is known from an earlier look
-            opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BUFFER)
-            for batch in opened.iter_batches(batch_size=source.batch_rows, columns=list(columns), use_threads=False):
-                yield batch.select(list(columns))
-    except (pa.ArrowException, OSError, KeyError) as error:
-        source.stored.check_unchanged()
-        kind = StorageError if isinstance(error, ConnectionError | TimeoutError) else InvalidInputError
-        raise kind(
-            f"{source.url} cannot be read to its end ({type(error).__name__}); if it is damaged, write it again."
-        ) from None
+    with source.reading() as file:
+        yield from read_row_groups(file, columns, source.batch_rows, groups)
 
 
 @dataclass(frozen=True)
@@ -193,7 +269,7 @@ class TargetProfile:
     more_classes: bool = False
 
 
-def target_type_problem(source: ParquetSource, target: str, task: Task) -> str | None:
+def target_type_problem(source: Described, target: str, task: Task) -> str | None:
     """Say why a column cannot be the target of a task, or None when it can."""
     import pyarrow.types as pat
 
@@ -213,7 +289,7 @@ def _is_view(kind: Any) -> bool:
     return str(kind) == "string_view"
 
 
-def profile_target(source: ParquetSource, target: str, task: Task) -> TargetProfile:
+def profile_target(source: RowSource, target: str, task: Task) -> TargetProfile:
     """Read the target column: count missing values and, for classification, collect the classes.
 
     Args:
@@ -229,7 +305,7 @@ def profile_target(source: ParquetSource, target: str, task: Task) -> TargetProf
 
     nulls = 0
     labels: set[ClassLabel] = set()
-    for batch in batches(source, (target,)):
+    for batch in source.batches((target,)):
         values = batch.column(0)
         if pat.is_dictionary(values.type):
             values = values.dictionary_decode()

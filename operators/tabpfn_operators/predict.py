@@ -6,7 +6,7 @@ from typing import Any
 
 from tabpfn_assets import EngineRun, FittedModel, PredictionSet, TestSet
 from tabpfn_operators import _messages as messages
-from tabpfn_operators._call import Session, call
+from tabpfn_operators._call import Session, call, log
 from tabpfn_operators._messages import Request
 from tabpfn_operators.errors import (
     ApiError,
@@ -14,15 +14,18 @@ from tabpfn_operators.errors import (
     InvalidInputError,
     NotFoundError,
     OutcomeUnknownError,
+    RequestRejectedError,
     ServerError,
+    StaleUploadError,
     UploadError,
 )
 from tabpfn_operators.packages import package_versions
 from tabpfn_operators.predictions import Prediction, check_output, decode, write_parquet
 from tabpfn_operators.progress import Progress, ProgressCallback
+from tabpfn_operators.reading import Reading
 from tabpfn_operators.settings import is_loopback
 from tabpfn_operators.storage import Folder, StorageOptions, folder
-from tabpfn_operators.upload import upload_test_set
+from tabpfn_operators.upload import is_stale, stale_upload, upload_test_set
 
 PREDICTIONS_FILE = "predictions.parquet"
 LINEAGE_FILE = "_lineage.json"
@@ -53,7 +56,11 @@ async def predict_test_set(
     )
     try:
         answer = messages.read_object(await call(session, request), request.label, "metadata")
-    except NotFoundError as error:
+    except (NotFoundError, RequestRejectedError) as error:
+        if test_set.duplicate and is_stale(error) and model.fitted_train_set_id not in error.message:
+            raise stale_upload(error, test_set.test_set_upload_id) from None
+        if not isinstance(error, NotFoundError):
+            raise
         raise FittedModelNotFoundError(
             f"The server does not know the fitted model {model.fitted_train_set_id} or its test set. Upload again; if "
             "that fails too, fit again.",
@@ -94,15 +101,15 @@ async def _follow(session: Session, answer: Mapping[str, Any], request: Request)
 async def predict(
     session: Session,
     model: FittedModel,
-    source: str,
+    reading: Reading,
     destination: str,
     *,
     output_type: str | None,
     quantiles: Sequence[float] | None,
-    storage_options: StorageOptions | None,
     destination_options: StorageOptions | None,
     run: EngineRun | None,
     redact_labels: bool,
+    checksum: bool | None,
     progress: ProgressCallback,
 ) -> PredictionSet:
     """Predict a source and write predictions and their record into a folder."""
@@ -113,17 +120,26 @@ async def predict(
     chosen = check_output(model, output_type, quantiles)
     target = await session.wire.call(folder, destination, destination_options)
     await session.wire.call(target.check_writable)
-    test_set = await upload_test_set(
-        session,
-        model,
-        source,
-        output_type=chosen,
-        storage_options=storage_options,
-        force_reupload=False,
-        progress=progress,
-    )
-    progress(Progress("predict", 0, test_set.rows, "rows"))
-    prediction = await predict_test_set(session, model, test_set, output_type=chosen, quantiles=quantiles)
+
+    async def predicted(*, force_reupload: bool) -> tuple[TestSet, Prediction]:
+        test_set = await upload_test_set(
+            session,
+            model,
+            reading,
+            output_type=chosen,
+            force_reupload=force_reupload,
+            checksum=checksum,
+            progress=progress,
+        )
+        progress(Progress("predict", 0, test_set.rows, "rows"))
+        return test_set, await predict_test_set(session, model, test_set, output_type=chosen, quantiles=quantiles)
+
+    try:
+        test_set, prediction = await predicted(force_reupload=False)
+    except StaleUploadError as error:
+        # Refused, so not billed: one more call is the first that can be (contract 2.3).
+        log.warning("%s Doing so once.", error.message)
+        test_set, prediction = await predicted(force_reupload=True)
     progress(Progress("write", 0, test_set.rows, "rows"))
     record = PredictionSet(
         uri=target.file_url(PREDICTIONS_FILE),

@@ -65,6 +65,22 @@ def test_limit_problems(
 test_limit_problems.__test__ = False  # type: ignore[attr-defined]  # the API's word; pytest would take it for a test
 
 
+def size_problems(limit: int | None, *sizes: int) -> list[str]:
+    """List the files of an upload that are larger than the server takes (contract 3).
+
+    Args:
+        limit: Bytes of one file; None where the server names no limit.
+        sizes: Bytes of each file.
+
+    Returns:
+        A text that names figure, limit and remedy; empty when they fit.
+    """
+    largest = max(sizes)
+    if limit is None or largest <= limit:
+        return []
+    return [f"{largest:,} bytes to send, the server takes {limit:,} in one file; send fewer rows or columns"]
+
+
 def _above(what: str, figure: int, limit: int | None, remedy: str) -> str | None:
     if limit is None or figure <= limit:
         return None
@@ -135,16 +151,22 @@ def _some(names: Sequence[str], most: int = 12) -> str:
 
 
 def target_problems(
-    target: str, task: Task, *, rows: int, nulls: int, classes: int | None, more_classes: bool
+    target: str,
+    task: Task | None,
+    *,
+    rows: int,
+    nulls: int,
+    classes: int | None,
+    more_classes: bool,
 ) -> list[str]:
     """List what is wrong with a target's values.
 
     Args:
         target: Target column.
-        task: What the model is to predict.
+        task: What the model is to predict; None checks what holds for either.
         rows: Rows.
         nulls: Rows without a target.
-        classes: Classes found; None for regression.
+        classes: Classes found; None where they were not collected.
         more_classes: Whether there are more classes than were counted.
 
     Returns:
@@ -159,7 +181,7 @@ def target_problems(
         problems.append(f"{rows} row is too few to train on; at least {MIN_TRAIN_ROWS} are needed")
     if task == "classification" and classes is not None and classes < 2 and nulls < rows:
         problems.append(f"target {target!r} has one class only; nothing can be learned from it")
-    if more_classes:
+    if task == "classification" and classes is not None and more_classes:
         problems.append(f"target {target!r} has more than {classes:,} classes; is it an id, or meant for regression?")
     return problems
 

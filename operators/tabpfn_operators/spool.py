@@ -1,20 +1,28 @@
 """X and y as local files of known size.
 
-Rows pass through Arrow batches into a spool file, so memory holds a batch and never a table. What comes out is a
+Rows pass through Arrow batches into a spool file, so memory holds one row group and never a table. What comes out is a
 `Body`: a size and bytes that can be read again, which is all an upload needs.
 """
 
 import base64
+import contextlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tabpfn_operators.errors import InvalidInputError
-from tabpfn_operators.parquet import ParquetSource, batches, pandas_metadata
+from tabpfn_operators.parquet import pandas_metadata
+from tabpfn_operators.tables._source import RowSource
+
+#: Decoded bytes of one row group of the spool: many rows compress better, and fewer row groups need fewer chunks.
+ROW_GROUP_BYTES = 48 << 20
+#: Where the values of a column chunk are more than this, a dictionary makes it larger and takes twice the time.
+_DICTIONARY_BYTES = 32 << 10
 
 
 @dataclass(frozen=True)
@@ -25,11 +33,13 @@ class SpoolFile:
         path: The file.
         size: Bytes.
         crc32c: Hash of the bytes as the API wants it (contract 3).
+        num_rows: Rows.
     """
 
     path: Path
     size: int
     crc32c: str
+    num_rows: int
 
     def chunks(self, chunk_size: int, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Open the file anew and yield the bytes of [start, stop)."""
@@ -47,23 +57,31 @@ class Spool:
     Args:
         source: Where rows come from.
         columns: For each file, its columns in order.
+        compression: Codec and level of the files; None for the codec's usual level.
+
+    Attributes:
+        rows: Rows written so far.
     """
 
-    def __init__(self, source: ParquetSource, *columns: Sequence[str]) -> None:
+    def __init__(
+        self, source: RowSource, *columns: Sequence[str], compression: tuple[str, int | None] = ("zstd", None)
+    ) -> None:
         self.source = source
         self.columns = columns
+        self.compression = compression
+        self.rows = 0
         self._folder: Path | None = None
 
-    def open(self) -> "Spool":
+    def open(self) -> Self:
         """Make the folder.
 
         Raises:
             InvalidInputError: The temporary folder has less space than the source; set TMPDIR to a larger disk.
         """
         free = shutil.disk_usage(tempfile.gettempdir()).free
-        if free < self.source.stored.size:
+        if free < self.source.size:
             raise InvalidInputError(
-                f"{self.source.url} is {self.source.stored.size:,} bytes and the temporary folder has {free:,} free; "
+                f"{self.source.url} is {self.source.size:,} bytes and the temporary folder has {free:,} free; "
                 "set TMPDIR to a larger disk."
             )
         self._folder = Path(tempfile.mkdtemp(prefix="tabpfn-"))
@@ -74,37 +92,63 @@ class Spool:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def write(self) -> Generator[int, None, None]:
         """Write all files in one pass over the source.
 
         Yields:
-            Rows written so far, after each batch.
+            Rows read so far, after each batch.
 
         Raises:
+            InvalidInputError: No row is left, or the temporary folder is full; the message says what to do.
             SourceChangedError: The source was written to meanwhile; run again.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         every = tuple(dict.fromkeys(name for columns in self.columns for name in columns))
-        schemas = [_sent_schema(self.source.schema, columns) for columns in self.columns]
-        writers = [pq.ParquetWriter(self._path(i), schema, compression="zstd") for i, schema in enumerate(schemas)]
-        rows = 0
+        with self._told_when_full(), contextlib.ExitStack() as stack:
+            files = [
+                stack.enter_context(_Writer(self._path(index), self.source.schema, columns, self.compression))
+                for index, columns in enumerate(self.columns)
+            ]
+            pending: list[Any] = []
+            waiting = 0
+            for batch in self.source.batches(every):
+                pending.append(batch)
+                waiting += batch.nbytes
+                self.rows += batch.num_rows
+                if waiting >= ROW_GROUP_BYTES:
+                    for file in files:
+                        file.write(pending)
+                    pending.clear()
+                    waiting = 0
+                yield self.rows
+            if not self.rows:
+                raise InvalidInputError(
+                    f"{self.source.url}: no row is left; is the source empty, or the filter too narrow?"
+                )
+            for file in files:
+                file.write(pending)
+        self.source.check_unchanged()
+
+    @contextlib.contextmanager
+    def _told_when_full(self) -> Iterator[None]:
+        # A source words its own errors; what is left are those of the files written here.
         try:
-            for batch in batches(self.source, every):
-                for writer, schema, columns in zip(writers, schemas, self.columns, strict=True):
-                    arrays = [batch.column(name) for name in columns]
-                    writer.write_table(pa.Table.from_arrays(arrays, schema=schema))
-                rows += batch.num_rows
-                yield rows
-        finally:
-            for writer in writers:
-                writer.close()
-        self.source.stored.check_unchanged()
+            yield
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else type(error).__name__
+            raise InvalidInputError(
+                f"{self.source.url}: the temporary folder takes no more after {self.rows:,} rows ({why}); "
+                "set TMPDIR to a larger disk."
+            ) from None
 
     def files(self) -> tuple[SpoolFile, ...]:
         """Hash the finished files and return them as bodies, in the order of `columns`."""
-        return tuple(_finished(self._path(index)) for index in range(len(self.columns)))
+        return tuple(_finished(self._path(index), self.rows) for index in range(len(self.columns)))
 
     def _path(self, index: int) -> Path:
         if self._folder is None:
@@ -112,7 +156,45 @@ class Spool:
         return self._folder / f"{index}.parquet"
 
 
-def _sent_schema(schema: Any, columns: Sequence[str]) -> Any:
+class _Writer:
+    """One file of the spool; a context manager, so that it is closed whatever happens."""
+
+    def __init__(self, path: Path, schema: Any, columns: Sequence[str], compression: tuple[str, int | None]) -> None:
+        import pyarrow.parquet as pq
+
+        codec, level = compression
+        self._schema = sent_schema(schema, columns)
+        self._columns = columns
+        self._writer = pq.ParquetWriter(
+            path,
+            self._schema,
+            compression=codec,
+            compression_level=level,
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        # What stopped the writing says more than that the footer could not follow.
+        with contextlib.suppress(OSError) if kind else contextlib.nullcontext():
+            self._writer.close()
+
+    def write(self, batches: Sequence[Any]) -> None:
+        """Write record batches as one row group."""
+        import pyarrow as pa
+
+        if batches:
+            parts = [
+                pa.RecordBatch.from_arrays([batch.column(name) for name in self._columns], schema=self._schema)
+                for batch in batches
+            ]
+            table = pa.Table.from_batches(parts)
+            self._writer.write_table(table, row_group_size=table.num_rows)
+
+
+def sent_schema(schema: Any, columns: Sequence[str]) -> Any:
     """Build the schema of a file that is sent: only its columns, and pandas metadata that speaks of no other."""
     import pyarrow as pa
 
@@ -126,11 +208,11 @@ def _sent_schema(schema: Any, columns: Sequence[str]) -> Any:
     return pa.schema([schema.field(name) for name in columns], metadata=metadata)
 
 
-def _finished(path: Path) -> SpoolFile:
+def _finished(path: Path, rows: int) -> SpoolFile:
     import google_crc32c
 
     checksum = google_crc32c.Checksum()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             checksum.update(chunk)
-    return SpoolFile(path, path.stat().st_size, base64.b64encode(checksum.digest()).decode())
+    return SpoolFile(path, path.stat().st_size, base64.b64encode(checksum.digest()).decode(), rows)

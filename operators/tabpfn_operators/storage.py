@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -36,6 +36,7 @@ class StoredObject:
         url: The URL without secrets, for records and messages.
         size: Bytes.
         identity: What changes when the object does.
+        partitions: Values that the folders below the one that was named spell (`day=7/`), null as None.
     """
 
     fs: Any
@@ -43,6 +44,7 @@ class StoredObject:
     url: str
     size: int
     identity: str
+    partitions: tuple[tuple[str, str | None], ...] = ()
 
     def open(self) -> Any:
         """Open the object for reading with range requests."""
@@ -54,7 +56,7 @@ class StoredObject:
         Raises:
             SourceChangedError: It was written to since; run again when nobody does.
         """
-        now = _identity(_info(self.fs, self.path, self.url))
+        now = _identity(_known_info(self.fs, self.path, self.url))
         if now != self.identity:
             raise SourceChangedError(f"{self.url} changed while it was read; run again when nobody writes to it.")
 
@@ -83,7 +85,7 @@ def filesystem(url: str | os.PathLike[str], options: StorageOptions | None) -> t
         raise ConfigurationError("The storage URL is empty; pass a path or an fsspec URL.")
     extra = {} if "::" in url else {"use_listings_cache": False}
     try:
-        fs, path = url_to_fs(url, **extra, **(options or {}))
+        fs, path = url_to_fs(url, **{**extra, **(options or {})})
     except ImportError as error:
         raise ConfigurationError(f'{public_url(url)}: {error}; pip install "tabpfn-providers[storage]".') from None
     except ValueError as error:
@@ -95,7 +97,7 @@ def filesystem(url: str | os.PathLike[str], options: StorageOptions | None) -> t
     return fs, path
 
 
-def _recorded_url(url: str, path: str) -> str:
+def recorded_url(url: str, path: str) -> str:
     """Return the URL for records: without secrets, and a relative path made absolute, since a record travels."""
     return public_url(url) if "://" in url else path
 
@@ -113,28 +115,79 @@ def look_up(url: str | os.PathLike[str], options: StorageOptions | None) -> Stor
     Raises:
         InvalidInputError: It is missing, a folder, or may not be read; the message says which.
     """
+    fs, path = source_filesystem(url, options)
+    shown = recorded_url(str(url), path)
+    return described(fs, path, shown, _known_info(fs, path, shown))
+
+
+def source_filesystem(url: str | os.PathLike[str], options: StorageOptions | None) -> tuple[Any, str]:
+    """Open the filesystem of a source, without what keeps copies of objects.
+
+    `simplecache::` and its kin go on serving the copy of an object that was rewritten (measured, fsspec 2026.9).
+
+    Arguments, result and errors are those of `filesystem`.
+    """
     fs, path = filesystem(url, options)
-    shown = _recorded_url(str(url), path)
-    info = _info(fs, path, shown)
+    if "::" in str(url):
+        from fsspec.implementations.cached import CachingFileSystem
+
+        while isinstance(fs, CachingFileSystem):
+            fs = fs.fs
+    return fs, path
+
+
+def described(
+    fs: Any, path: str, shown: str, info: Mapping[str, Any], partitions: tuple[tuple[str, str | None], ...] = ()
+) -> StoredObject:
+    """Make an object of what the storage says about it.
+
+    Args:
+        fs: The fsspec filesystem.
+        path: Path inside it.
+        shown: The URL without secrets.
+        info: What `find_info` returned.
+        partitions: Values that its folders spell.
+
+    Raises:
+        InvalidInputError: It is a folder, or of unknown size.
+    """
     if info.get("type") == "directory":
         raise InvalidInputError(f"{shown} is a folder; name one file in it.")
     size = info.get("size")
     if not isinstance(size, int):
         raise InvalidInputError(f"{shown}: the storage does not tell its size; copy it to storage that does.")
-    return StoredObject(fs, path, shown, size, _identity(info))
+    return StoredObject(fs, path, shown, size, _identity(info), partitions)
 
 
-def _info(fs: Any, path: str, shown: str) -> Mapping[str, Any]:
+def _known_info(fs: Any, path: str, shown: str) -> Mapping[str, Any]:
+    info = find_info(fs, path, shown)
+    if info is None:
+        raise InvalidInputError(f"{shown} does not exist; check the path.")
+    return info
+
+
+def find_info(fs: Any, path: str, shown: str) -> Mapping[str, Any] | None:
+    """Ask the storage, never a cache, what it knows about a path; None where nothing is there.
+
+    Args:
+        fs: The fsspec filesystem.
+        path: Path inside it.
+        shown: The URL without secrets, for messages.
+
+    Raises:
+        InvalidInputError: It may not be read; check the credentials.
+        StorageError: The storage did not answer; run again.
+    """
     try:
         # A cached listing would hide another writer's change for ever (measured with s3fs, design.md, Identity).
         fs.invalidate_cache(path)
         info: Mapping[str, Any] = fs.info(path)
     except FileNotFoundError:
-        raise InvalidInputError(f"{shown} does not exist; check the path.") from None
+        return None
     except PermissionError:
         raise InvalidInputError(f"{shown} may not be read; check the storage credentials.") from None
     except Exception as error:
-        raise _trouble(shown, error, "read", InvalidInputError) from None
+        raise trouble(shown, error, "read", InvalidInputError) from None
     return info
 
 
@@ -146,33 +199,42 @@ def _identity(info: Mapping[str, Any]) -> str:
     return f"size={info.get('size')} time={times[0] if times else None}"
 
 
-def _trouble(shown: str, error: Exception, verb: str, wrong: type[TabPFNError]) -> TabPFNError:
-    """Tell a wrong path from storage that did not answer; each store has error classes of its own."""
+def trouble(shown: str, error: Exception, verb: str, wrong: type[TabPFNError]) -> TabPFNError:
+    """Tell a wrong path (an error of class `wrong`) from storage that did not answer; stores have their own classes."""
     lasting = isinstance(error, OSError | NotImplementedError | ValueError | AttributeError)
     if lasting and not isinstance(error, ConnectionError | TimeoutError):
         return wrong(f"{shown} cannot be {verb} ({type(error).__name__}); check path and credentials.")
     return StorageError(f"{shown} could not be {verb} ({type(error).__name__}); run again, or check the credentials.")
 
 
-def source_fingerprint(stored: StoredObject, footer: bytes, columns: tuple[str, ...], target: str | None) -> str:
+def source_fingerprint(
+    objects: Sequence[StoredObject],
+    digests: Sequence[str],
+    columns: Sequence[str],
+    target: str | None,
+    *,
+    refinement: str = "",
+) -> str:
     """Identify the data of a source without reading it (design.md, Identity).
 
     Args:
-        stored: The object.
-        footer: Its Parquet footer.
+        objects: The objects, in order.
+        digests: What is known of each one's content, for Parquet the SHA-256 of its footer; for a table in memory, the
+            hash of what is sent.
         columns: Columns selected, in order.
         target: Target column, or None for a test set.
+        refinement: What is done to its rows: filter, casts.
 
     Returns:
         Hex digest, equal on every machine and for every account.
     """
     facts = {
-        "v": 1,
-        "object": stored.identity,
-        "size": stored.size,
-        "footer": hashlib.sha256(footer).hexdigest(),
+        "v": 2,
+        "objects": [[stored.identity, stored.size] for stored in objects],
+        "digests": list(digests),
         "columns": list(columns),
         "target": target,
+        "refinement": refinement,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -212,7 +274,7 @@ class Folder:
             self.fs.pipe_file(name, b"")
             self.fs.rm_file(name)
         except Exception as error:
-            raise _trouble(self.url, error, "written to", DestinationError) from None
+            raise trouble(self.url, error, "written to", DestinationError) from None
         finally:
             for path in made:
                 # Nothing half-written stays behind when what follows fails; object stores have no folders to remove.
@@ -275,7 +337,7 @@ class Folder:
         try:
             yield
         except OSError as error:
-            raise _trouble(self.url, error, "written to", DestinationError) from None
+            raise trouble(self.url, error, "written to", DestinationError) from None
 
 
 def folder(url: str | os.PathLike[str], options: StorageOptions | None) -> Folder:
@@ -289,7 +351,7 @@ def folder(url: str | os.PathLike[str], options: StorageOptions | None) -> Folde
         ConfigurationError: The URL cannot be opened; the message names what is missing.
     """
     fs, path = filesystem(url, options)
-    return Folder(fs, path.rstrip("/"), _recorded_url(str(url), path).rstrip("/"))
+    return Folder(fs, path.rstrip("/"), recorded_url(str(url), path).rstrip("/"))
 
 
 def read_text(url: str, options: StorageOptions | None) -> str:

@@ -15,6 +15,7 @@ from tabpfn_operators.errors import (
     AuthenticationError,
     ConfigurationError,
     ConnectionFailedError,
+    CorruptParquetError,
     DestinationError,
     FitFailedError,
     InvalidInputError,
@@ -53,13 +54,14 @@ def test_a_missing_file(refused, tmp_path):
 
 
 def test_a_folder(refused, tmp_path):
-    assert str(refused(str(tmp_path))) == f"{tmp_path} is a folder; name one file in it."
+    (tmp_path / "notes.txt").touch()
+    assert f"{tmp_path} holds no Parquet file" in str(refused(str(tmp_path)))
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"PAR1", b"x,y\n1,2\n" * 10, b"PAR1" + b"\0" * 100, b"\0" * 100 + b"\xff\xff\xff\x7fPAR1"],
-    ids=["empty", "too short", "csv", "half a file", "length beyond the file"],
+    [b"", b"PAR1", b"x,y\n1,2\n" * 10, b"PAR1" + b"\0" * 100],
+    ids=["empty", "too short", "csv", "half a file"],
 )
 def test_no_parquet(refused, tmp_path, content):
     path = tmp_path / "table.parquet"
@@ -67,19 +69,47 @@ def test_no_parquet(refused, tmp_path, content):
     assert str(refused(str(path))) == f"{path} is not a Parquet file; convert it to Parquet first."
 
 
-def test_a_damaged_footer(refused, tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [b"PAR1" + b"\x07" * 64 + (40).to_bytes(4, "little") + b"PAR1", b"\0" * 100 + b"\xff\xff\xff\x7fPAR1"],
+    ids=["no footer", "length beyond the file"],
+)
+def test_a_damaged_footer(refused, tmp_path, content):
     path = tmp_path / "table.parquet"
-    path.write_bytes(b"PAR1" + b"\x07" * 64 + (40).to_bytes(4, "little") + b"PAR1")
-    assert str(path) in str(refused(str(path)))
-
-
-def test_damaged_pages(refused, tmp_path):
-    path = tmp_path / "table.parquet"
-    pq.write_table(pa.table({"x": list(range(1000)), "y": ["n", "p"] * 500}), path)
-    content = bytearray(path.read_bytes())
-    content[4:1500] = b"\xff" * 1496
     path.write_bytes(content)
-    assert f"{path} cannot be read to its end" in str(refused(str(path)))
+    assert f"{path} is damaged" in str(refused(str(path), kind=CorruptParquetError))
+
+
+@pytest.fixture
+def with_damaged_pages(tmp_path):
+    """Write a file whose first column cannot be decoded."""
+
+    def write(**columns):
+        path = tmp_path / "table.parquet"
+        pq.write_table(pa.table(columns), path)
+        content = bytearray(path.read_bytes())
+        content[4:40] = b"\xff" * 36
+        path.write_bytes(content)
+        return str(path)
+
+    return write
+
+
+def test_damaged_pages_of_the_target(refused, with_damaged_pages):
+    path = with_damaged_pages(y=["n", "p"] * 500, x=list(range(1000)))
+    assert f"{path} cannot be read to its end" in str(refused(path))
+
+
+def test_damaged_pages_of_a_row_filter(refused, with_damaged_pages):
+    path = with_damaged_pages(x=list(range(1000)), y=["n", "p"] * 500)
+    assert f"{path} cannot be read to its end" in str(refused(path, filters=[("x", ">", 3)]))
+
+
+def test_damaged_pages_of_a_feature_are_found_by_the_server(client, with_damaged_pages):
+    # A feature's values are never decoded here: reading them all would cost thirty times the upload.
+    path = with_damaged_pages(x=list(range(1000)), y=["n", "p"] * 500)
+    with pytest.raises(FitFailedError, match="not readable"):
+        client.fit(path, "y", parameters=FitParameters(task="classification"))
 
 
 def test_an_empty_table(refused, write):

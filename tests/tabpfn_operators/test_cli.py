@@ -135,7 +135,7 @@ def test_fit_for_people(cli, classification):
 def test_plain_lines_tell_the_progress(cli, classification, tmp_path, fitted):
     ran = cli("predict", fitted, classification.score, tmp_path / "out")
     lines = ran.err.splitlines()
-    for line in ("prepare: 25 of 25 rows", "write: 25 of 25 rows"):
+    for line in ("predict: 0 of 25 rows", "write: 25 of 25 rows"):
         assert line in lines
     assert any(line.startswith("upload: ") and line.endswith(" bytes") for line in lines)
     assert "\x1b" not in ran.err + ran.out

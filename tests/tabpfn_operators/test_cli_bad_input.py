@@ -58,7 +58,7 @@ def test_a_missing_file(refused, tmp_path):
 
 
 def test_no_parquet(refused, tmp_path):
-    path = tmp_path / "table.csv"
+    path = tmp_path / "table.parquet"
     path.write_text("x,y\n1,n\n2,p\n")
     assert refused(path) == f"{path} is not a Parquet file; convert it to Parquet first."
 

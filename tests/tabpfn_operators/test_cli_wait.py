@@ -107,8 +107,8 @@ def test_python_mistakes_are_named(client, classification, tmp_path):
     from pathlib import Path
 
     assert client.upload_train_set(Path(classification.train), "outcome", task="classification").rows == 60
-    with pytest.raises(ConfigurationError, match="not Table; write tables as Parquet"):
-        client.upload_train_set(pa.table({"x": [1]}), "x", task="regression")
+    with pytest.raises(ConfigurationError, match="not dict; write tables as Parquet"):
+        client.upload_train_set({"x": [1]}, "x", task="regression")
     with pytest.raises(ConfigurationError, match="must be FitParameters"):
         client.fit(classification.train, "outcome", parameters={"task": "classification"})
 

@@ -3,6 +3,8 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tabpfn_assets import EngineRun, FitParameters, FittedModel, Thinking
 from tabpfn_operators import jobs
@@ -17,8 +19,11 @@ from tabpfn_operators.errors import (
     QuotaExceededError,
     RateLimitedError,
     RequestRejectedError,
+    StaleUploadError,
     UploadError,
+    UploadTooSlowError,
 )
+from tabpfn_operators.upload import is_stale
 
 FIT = "/tabpfn/fit"
 SUBMIT = "/tabpfn/submit_fit_job"
@@ -88,12 +93,13 @@ def test_a_part_is_put_again(client, control, classification, uploaded, journal,
     assert uploaded(train_set.train_set_upload_id, "x_train").num_rows == 60
 
 
-def test_an_expired_url_is_not_told(client, control, classification):
-    control.configure(url_ttl_secs=-10)
-    with pytest.raises(UploadError, match=r"PUT of part 1 of 1: the signed URL is refused or expired") as caught:
+def test_a_refused_url_is_not_told(client, control, classification):
+    body = "<Error><Code>SignatureDoesNotMatch</Code><StringToSign>PUT /storage/hidden</StringToSign></Error>"
+    control.inject(kind="status", status=403, route="/storage", method="PUT", body=body)
+    with pytest.raises(UploadError, match=r"PUT of part 1 of 1: the signed URL is refused") as caught:
         upload(client, classification)
-    assert caught.value.status in {400, 403}
-    assert "/storage/" not in str(caught.value)
+    assert (caught.value.status, caught.value.code) == (403, "SignatureDoesNotMatch")
+    assert "/storage/" not in str(caught.value) + repr(vars(caught.value))
     assert not caught.value.terminal
 
 
@@ -111,8 +117,132 @@ def test_progress_covers_every_row_and_byte(client, control, classification):
     seen = []
     train_set = upload(client, classification, progress=seen.append)
     last = {step.step: step for step in seen}
+    assert set(last) == {"upload"}, "nothing is prepared where column chunks are sent as they are stored"
+    assert (last["upload"].done, last["upload"].total) == (train_set.bytes_sent, train_set.bytes_sent)
+
+
+def test_progress_covers_every_row_that_is_decoded(client, classification):
+    seen = []
+    train_set = upload(client, classification, progress=seen.append, recompress=("zstd", 3))
+    last = {step.step: step for step in seen}
     assert (last["prepare"].done, last["prepare"].total) == (60, 60)
     assert (last["upload"].done, last["upload"].total) == (train_set.bytes_sent, train_set.bytes_sent)
+
+
+def test_no_fit_runs_on_an_upload_that_expired(client, control, classification, journal):
+    control.configure(upload_parts=2)
+    control.inject(kind="expired_url", nth=2)
+    model = client.fit(classification.train, "outcome", parameters=classification.parameters)
+    first, second = [row["ids"]["train_set_upload_id"] for row in journal.rows(PREPARE)]
+    assert model.train_set_upload_id == second != first
+    assert [fit["train_set_upload_id"] for fit in fits_of(control, journal)] == [second]
+    assert {row["bearer"] for row in journal.puts()} == {False}
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_an_upload_that_is_too_slow_is_never_fitted(client, control, classification, journal, streamed):
+    control.inject(kind="expired_url", times=None)
+    with pytest.raises(UploadTooSlowError):
+        client.fit(classification.train, "outcome", parameters=classification.parameters, streamed=streamed)
+    assert len(journal.rows(PREPARE)) == 2
+    assert journal.posts(SUBMIT) + journal.posts(FIT) == 0
+
+
+def test_hashes_can_be_left_out(client, classification):
+    first, second = (upload(client, classification, checksum=False) for _ in range(2))
+    assert (first.duplicate, second.duplicate) == (False, False)
+    assert first.train_set_upload_id != second.train_set_upload_id
+
+
+# Equal content that is not there
+
+
+@pytest.fixture
+def unfinished(client, control, classification):
+    """Leave an upload that was never finished, and a server that names it for a duplicate all the same."""
+    control.inject(kind="status", status=404, route="/storage", method="PUT", times=None)
+    with pytest.raises(UploadError):
+        upload(client, classification)
+    control.clear_faults()
+    control.configure(duplicate_unfinished=True)
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_duplicate_that_never_finished_is_sent_after_all(
+    client, control, classification, unfinished, journal, streamed
+):
+    before = len(journal.rows(PREPARE))
+    model = client.fit(classification.train, "outcome", parameters=BILLED, streamed=streamed)
+    assert [row["status"] for row in journal.rows(PREPARE)[before:]] == [409, 200]
+    assert [row["status"] for row in journal.rows(FIT if streamed else SUBMIT)] == [422, 200]
+    assert len(fits_of(control, journal)) == 1
+    assert model.train_set_upload_id == journal.rows(PREPARE)[-1]["ids"]["train_set_upload_id"]
+    assert model.status == "completed"
+
+
+def test_a_duplicate_that_is_gone_is_sent_after_all(client, control, classification, journal):
+    upload(client, classification)
+    error = {"status": 404, "error_code": "NOT_FOUND", "error": "The train set upload does not exist or has expired."}
+    control.inject(kind="status", route=SUBMIT, method="POST", **error)
+    client.fit(classification.train, "outcome", parameters=classification.parameters)
+    assert [row["status"] for row in journal.rows(SUBMIT, "POST")] == [404, 200]
+    assert [row["status"] for row in journal.rows(PREPARE)] == [200, 409, 200]
+
+
+def test_such_a_duplicate_is_sent_once(client, control, classification, unfinished, journal):
+    error = {"status": 422, "error_code": "REQUEST_VALIDATION_ERROR", "error": "The upload is not complete."}
+    control.inject(kind="status", route=SUBMIT, method="POST", times=None, **error)
+    before = len(journal.puts())
+    with pytest.raises(RequestRejectedError, match="not complete") as caught:
+        client.fit(classification.train, "outcome", parameters=classification.parameters)
+    assert not isinstance(caught.value, StaleUploadError)
+    assert journal.posts(SUBMIT) == 2
+    assert len(journal.puts()) - before == 2
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_step_by_step_the_remedy_is_told(client, classification, unfinished, journal, streamed):
+    train_set = upload(client, classification)
+    assert train_set.duplicate
+    fit = client.fit_train_set if streamed else client.submit_fit_job
+    with pytest.raises(StaleUploadError, match="Upload again with force_reupload=True") as caught:
+        fit(train_set, parameters=classification.parameters)
+    assert train_set.train_set_upload_id in str(caught.value)
+    assert (caught.value.status, caught.value.terminal) == (422, True)
+    again = upload(client, classification, force_reupload=True)
+    assert fit(again, parameters=classification.parameters).train_set_upload_id == again.train_set_upload_id
+
+
+def test_other_refusals_of_a_duplicate_are_told_as_they_are(client, control, classification, journal):
+    upload(client, classification)
+    error = {"status": 422, "error_code": "REQUEST_VALIDATION_ERROR", "error": "n_estimators: at most 8."}
+    control.inject(kind="status", route=SUBMIT, method="POST", **error)
+    with pytest.raises(RequestRejectedError, match="at most 8") as caught:
+        client.fit(classification.train, "outcome", parameters=classification.parameters)
+    assert not isinstance(caught.value, StaleUploadError)
+    assert (journal.posts(SUBMIT), len(journal.rows(PREPARE))) == (1, 2)
+
+
+@pytest.mark.parametrize("on_unknown", ["auto", "resubmit"])
+def test_a_billed_fit_that_may_have_run_is_not_uploaded_for_again(client, control, classification, journal, on_unknown):
+    upload(client, classification)
+    gone = {"status": 404, "error_code": "NOT_FOUND", "error": "The train set upload does not exist."}
+    control.inject(
+        {"kind": "drop", "route": SUBMIT, "method": "POST", "when": "after"},
+        {"kind": "status", "route": SUBMIT, "method": "POST", **gone},
+    )
+    with pytest.raises(NotFoundError if on_unknown == "resubmit" else OutcomeUnknownError):
+        client.fit(classification.train, "outcome", parameters=BILLED, on_unknown=on_unknown)
+    assert journal.posts(SUBMIT) == (2 if on_unknown == "resubmit" else 1)
+    assert [row["status"] for row in journal.rows(PREPARE)] == [200, 409]
+    assert len(fits_of(control, journal)) == 1
+
+
+@given(st.sampled_from([400, 402, 409, 413, 422, 500]), st.text(max_size=40))
+def test_only_a_404_or_a_422_about_the_bytes_makes_a_duplicate_stale(status, words):
+    assert is_stale(RequestRejectedError(f"{words} the upload is incomplete", status=status)) == (status == 422)
+    assert is_stale(NotFoundError(words, status=404))
+    assert not is_stale(RequestRejectedError("n_estimators: at most 8", status=422))
 
 
 # Fits in one request

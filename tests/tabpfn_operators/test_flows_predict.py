@@ -19,6 +19,8 @@ from tabpfn_operators.errors import (
     QuotaExceededError,
     RateLimitedError,
     ServerError,
+    StaleUploadError,
+    UploadError,
 )
 
 PREDICT = "/tabpfn/predict"
@@ -391,6 +393,69 @@ def test_a_failure_inside_a_200(client, fit_once, regression, out, control, jour
         client.predict(fit_once(regression), regression.score, str(out))
     assert journal.posts(PREDICT) == 1
     assert not out.exists()
+
+
+# Equal rows that are not there
+
+PREPARE = "/tabpfn/prepare_test_set_upload"
+
+
+@pytest.fixture
+def unfinished(client, control, fit_once, regression):
+    """A model, an upload for it that was never finished, and a server that names that one for a duplicate."""
+    model = fit_once(regression)
+    control.inject(kind="status", status=404, route="/storage", method="PUT", times=None)
+    with pytest.raises(UploadError):
+        client.upload_test_set(model, regression.score)
+    control.clear_faults()
+    control.configure(duplicate_unfinished=True)
+    return model
+
+
+def test_rows_that_never_arrived_are_sent_after_all_and_billed_once(client, regression, out, unfinished, journal):
+    record = client.predict(unfinished, regression.score, str(out))
+    assert [row["status"] for row in journal.rows(PREPARE)[-2:]] == [409, 200]
+    assert [(row["status"], row["charge"] > 0) for row in journal.rows(PREDICT)] == [(422, False), (200, True)]
+    assert record.test_set_upload_id == journal.rows(PREPARE)[-1]["ids"]["test_set_upload_id"]
+    assert predictions(out).num_rows == 25
+
+
+def test_rows_that_are_gone_are_sent_after_all(client, fit_once, regression, out, control, journal):
+    model = fit_once(regression)
+    client.upload_test_set(model, regression.score)
+    error = {"status": 404, "error_code": "NOT_FOUND", "error": "The test set upload does not exist or has expired."}
+    control.inject(kind="status", route=PREDICT, **error)
+    client.predict(model, regression.score, str(out))
+    assert [row["status"] for row in journal.rows(PREDICT)] == [404, 200]
+    assert [row["status"] for row in journal.rows(PREPARE)] == [200, 409, 200]
+
+
+def test_step_by_step_the_remedy_is_told(client, regression, unfinished, journal):
+    test_set = client.upload_test_set(unfinished, regression.score)
+    with pytest.raises(StaleUploadError, match="Upload again with force_reupload=True") as caught:
+        client.predict_test_set(unfinished, test_set)
+    assert test_set.test_set_upload_id in str(caught.value)
+    again = client.upload_test_set(unfinished, regression.score, force_reupload=True)
+    assert len(client.predict_test_set(unfinished, again).columns["prediction"]) == 25
+
+
+def test_a_model_that_is_gone_is_no_matter_of_the_upload(client, fit_once, regression, out, control, journal):
+    model = fit_once(regression)
+    client.upload_test_set(model, regression.score)
+    error = f"The fitted train set {model.fitted_train_set_id} does not exist."
+    control.inject(kind="status", route=PREDICT, status=404, error_code="NOT_FOUND", error=error)
+    with pytest.raises(FittedModelNotFoundError):
+        client.predict(model, regression.score, str(out))
+    assert (journal.posts(PREDICT), len(journal.rows(PREPARE))) == (1, 2)
+
+
+def test_a_lost_answer_about_equal_rows_is_not_asked_for_again(client, fit_once, regression, out, control, journal):
+    model = fit_once(regression)
+    client.upload_test_set(model, regression.score)
+    control.inject(kind="drop", route=PREDICT, when="after")
+    with pytest.raises(OutcomeUnknownError):
+        client.predict(model, regression.score, str(out))
+    assert (journal.posts(PREDICT), len(journal.rows(PREPARE))) == (1, 2)
 
 
 # Refused before anything is sent

@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import UTC, datetime
+from hashlib import sha256
 
 import pandas as pd
 import pyarrow as pa
@@ -56,7 +57,9 @@ def test_what_the_footer_says(tmp_path):
         ("b", "double"),
         ("a", "int64"),
     ]
-    assert source.footer in (tmp_path / "source.parquet").read_bytes()
+    content = (tmp_path / "source.parquet").read_bytes()
+    footer = content[-8 - int.from_bytes(content[-8:-4], "little") : -8]
+    assert source.footer_digest == sha256(footer).hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -179,7 +182,7 @@ def test_the_spool_takes_one_batch_at_a_time(tmp_path, monkeypatch):
             yield batch
             alive.pop()
 
-    monkeypatch.setattr("tabpfn_operators.spool.batches", counted)
+    monkeypatch.setattr("tabpfn_operators.parquet.batches", counted)
     spool = Spool(source, ("a", "b"), ("y",)).open()
     try:
         steps = spool.write()

@@ -252,16 +252,20 @@ def test_identity_is_the_same_on_another_machine():
 def test_a_fingerprint_tells_what_was_selected(base):
     write(f"{base}/a.parquet", b"12345")
     found = look_up(f"{base}/a.parquet", None)
-    one = source_fingerprint(found, b"footer", ("a", "b"), "y")
-    assert one == source_fingerprint(look_up(f"{base}/a.parquet", None), b"footer", ("a", "b"), "y")
+    other = write(f"{base}/b.parquet", b"1234567") or look_up(f"{base}/b.parquet", None)
+    one = source_fingerprint((found,), ("footer",), ("a", "b"), "y")
+    assert one == source_fingerprint((look_up(f"{base}/a.parquet", None),), ("footer",), ("a", "b"), "y")
     others = [
-        source_fingerprint(found, b"other", ("a", "b"), "y"),
-        source_fingerprint(found, b"footer", ("b", "a"), "y"),
-        source_fingerprint(found, b"footer", ("a",), "y"),
-        source_fingerprint(found, b"footer", ("a", "b"), None),
-        source_fingerprint(found, b"footer", ("ab",), "y"),
+        source_fingerprint((found,), ("other",), ("a", "b"), "y"),
+        source_fingerprint((other,), ("footer",), ("a", "b"), "y"),
+        source_fingerprint((found, other), ("footer", "footer"), ("a", "b"), "y"),
+        source_fingerprint((found,), ("footer",), ("b", "a"), "y"),
+        source_fingerprint((found,), ("footer",), ("a",), "y"),
+        source_fingerprint((found,), ("footer",), ("a", "b"), None),
+        source_fingerprint((found,), ("footer",), ("ab",), "y"),
+        source_fingerprint((found,), ("footer",), ("a", "b"), "y", refinement="a > 3"),
     ]
-    assert len({one, *others}) == 6
+    assert len({one, *others}) == 9
 
 
 @pytest.mark.parametrize(

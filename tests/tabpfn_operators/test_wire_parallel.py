@@ -10,24 +10,51 @@ import time
 
 import pytest
 
-from tabpfn_operators._messages import PreparedUpload, UploadTicket
+from tabpfn_operators import _messages as messages
 from tabpfn_operators.progress import ignore
 from tabpfn_operators.spool import SpoolFile
-from tabpfn_operators.upload import PARALLEL_PARTS, _put
+from tabpfn_operators.transfer import PARALLEL_PARTS, Opening, transfer
 
 CONTENT = bytes(range(256)) * 4096 + b"rest"
+OPENING = Opening(lambda infos, force: messages.post("/prepare", {"force": force}), "upload_id", ("x",))
 
 
-def prepared(url, parts):
-    urls = tuple(f"{url}/part/{number}?sig=hidden" for number in range(parts))
-    return PreparedUpload("u", (UploadTicket(urls, None, {"x-store": "v"}),))
+def storing(handler, parts):
+    """Answer the call that opens an upload with so many URLs, and leave the PUTs to the handler."""
+
+    def handle(seen):
+        if seen.path != "/prepare":
+            return handler(seen)
+        urls = [f"http://{seen.headers['host']}/part/{number}?sig=hidden" for number in range(parts)]
+        return 200, {"upload_id": "u", "x": {"signed_urls": urls, "required_headers": {"x-store": "v"}}}
+
+    return handle
+
+
+def put(driver, body, progress=ignore):
+    session = driver.client._session
+    return driver.flow(
+        lambda: transfer(
+            session,
+            OPENING,
+            (body,),
+            force_reupload=False,
+            checksum=None,
+            check_unchanged=None,
+            progress=progress,
+        )
+    )
+
+
+def puts(server):
+    return [seen for seen in server.seen if seen.method == "PUT"]
 
 
 @pytest.fixture
 def spooled(tmp_path):
     path = tmp_path / "0.parquet"
     path.write_bytes(CONTENT)
-    return SpoolFile(path, len(CONTENT), "hash")
+    return SpoolFile(path, len(CONTENT), "hash", num_rows=1)
 
 
 def test_four_parts_are_in_flight_together(loopback, drive, spooled):
@@ -38,18 +65,16 @@ def test_four_parts_are_in_flight_together(loopback, drive, spooled):
         barrier.wait(60)  # nobody is answered before all four are here
         return 200, b""
 
-    server = loopback(handler)
-    driver = drive(server.url)
+    server = loopback(storing(handler, 4))
     progress = []
-    session = driver.client._session
-    assert driver.flow(lambda: _put(session, prepared(server.url, 4), (spooled,), progress.append)) == len(CONTENT)
+    assert put(drive(server.url), spooled, progress.append).bytes_sent == len(CONTENT)
     assert not barrier.broken
-    sent = {seen.path: seen for seen in server.seen}
+    sent = {seen.path: seen for seen in puts(server)}
     assert b"".join(sent[path].body for path in sorted(sent)) == CONTENT
-    assert len(server.seen) == 4
+    assert len(puts(server)) == 4
     assert progress[-1].done == len(CONTENT)
-    assert [seen.headers["x-store"] for seen in server.seen] == ["v"] * 4
-    assert all("authorization" not in seen.headers for seen in server.seen)
+    assert [seen.headers["x-store"] for seen in puts(server)] == ["v"] * 4
+    assert all("authorization" not in seen.headers for seen in puts(server))
 
 
 def test_never_more_than_four(loopback, drive, spooled):
@@ -64,52 +89,52 @@ def test_never_more_than_four(loopback, drive, spooled):
             running[0] -= 1
         return 200, b""
 
-    server = loopback(handler)
-    driver = drive(server.url)
-    driver.flow(lambda: _put(driver.client._session, prepared(server.url, 11), (spooled,), ignore))
+    server = loopback(storing(handler, 11))
+    put(drive(server.url), spooled)
     assert most[0] <= 4
-    assert len(server.seen) == 11
+    assert len(puts(server)) == 11
 
 
 def test_more_parts_than_bytes(loopback, drive, tmp_path):
     path = tmp_path / "0.parquet"
     path.write_bytes(b"ab")
-    server = loopback(lambda seen: (200, b""))
-    driver = drive(server.url)
-    driver.flow(lambda: _put(driver.client._session, prepared(server.url, 3), (SpoolFile(path, 2, "h"),), ignore))
-    sent = {seen.path: seen.body for seen in server.seen}
+    server = loopback(storing(lambda seen: (200, b""), 3))
+    put(drive(server.url), SpoolFile(path, 2, "h", num_rows=1))
+    sent = {seen.path: seen.body for seen in puts(server)}
     assert [sent[path] for path in sorted(sent)] == [b"", b"", b"ab"]
 
 
-def test_a_duplicate_moves_no_byte(drive, spooled):
-    driver = drive("http://127.0.0.1:9")
-    duplicate = PreparedUpload("u", duplicate=True)
-    assert driver.flow(lambda: _put(driver.client._session, duplicate, (spooled,), ignore)) == 0
+def test_a_duplicate_moves_no_byte(loopback, drive, spooled):
+    server = loopback(lambda seen: (409, {"upload_id": "known"}))
+    sent = put(drive(server.url), spooled)
+    assert (sent.upload_id, sent.bytes_sent, sent.duplicate) == ("known", 0, True)
+    assert puts(server) == []
 
 
 INTERRUPTED = """
 import asyncio, pathlib, signal, sys, threading, time
 
 from tabpfn_operators import AsyncClient, Client
-from tabpfn_operators._messages import PreparedUpload, UploadTicket
+from tabpfn_operators import _messages as messages
 from tabpfn_operators._run import run
 from tabpfn_operators.progress import ignore
 from tabpfn_operators.spool import SpoolFile
-from tabpfn_operators.upload import _put
+from tabpfn_operators.transfer import Opening, transfer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 kind, url, path = sys.argv[1:]
-body = SpoolFile(pathlib.Path(path), pathlib.Path(path).stat().st_size, "hash")
-upload = PreparedUpload("u", (UploadTicket(tuple(f"{url}/part/{n}" for n in range(4)), None, {}),))
+body = SpoolFile(pathlib.Path(path), pathlib.Path(path).stat().st_size, "hash", num_rows=1)
+opening = Opening(lambda infos, force: messages.post("/prepare", {}), "upload_id", ("x",))
+options = {"force_reupload": False, "checksum": None, "check_unchanged": None, "progress": ignore}
 
 async def put():
     async with AsyncClient("token-1234", base_url=url) as client:
-        await _put(client._session, upload, (body,), ignore)
+        await transfer(client._session, opening, (body,), **options)
 
 try:
     if kind == "sync":
         with Client("token-1234", base_url=url) as client:
-            run(_put(client._session, upload, (body,), ignore))
+            run(transfer(client._session, opening, (body,), **options))
     else:
         asyncio.run(put())
 except KeyboardInterrupt:
@@ -125,7 +150,7 @@ except KeyboardInterrupt:
 def seconds_to_end(loopback, path, kind):
     """Interrupt an upload whose four parts all wait for an answer; return how long it lived on."""
     release = threading.Event()
-    server = loopback(lambda seen: release.wait(120) and None)
+    server = loopback(storing(lambda seen: release.wait(120) and None, 4))
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(INTERRUPTED), kind, server.url, str(path)],
         stdout=subprocess.PIPE,
@@ -133,7 +158,7 @@ def seconds_to_end(loopback, path, kind):
     )
     try:
         patience = time.monotonic() + 60
-        while len(server.seen) < 4:
+        while len(puts(server)) < 4:
             assert process.poll() is None
             assert time.monotonic() < patience
             time.sleep(0.02)

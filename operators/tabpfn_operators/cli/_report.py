@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from tabpfn_operators.errors import (
     AccessDeniedError,
@@ -129,6 +130,12 @@ def show_json(data: Any) -> None:
     """Print JSON for machines: no colour, no wrapping."""
     with _written():
         print(json.dumps(data, indent=2, ensure_ascii=False))  # noqa: T201 - this is the command's output
+
+
+def show_table(table: Table) -> None:
+    """Print a table."""
+    with _written():
+        stdout.print(table, highlight=False)
 
 
 def show_facts(title: str, facts: Mapping[str, object]) -> None:

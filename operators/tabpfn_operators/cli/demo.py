@@ -39,7 +39,11 @@ def demo(
         except RuntimeError as error:  # it did not come up; its text names what to install
             raise ConfigurationError(str(error)) from None
         workspace = demos.workspace(engine, task, folder=folder, base_url=base_url, data=data)
-        stderr.print(f"Running example_dags/{engine} against {base_url}; log: {workspace.log_path}", highlight=False)
+        stderr.print(
+            f"Running example_dags/{engine} against {base_url}; log: {workspace.log_path}",
+            highlight=False,
+            soft_wrap=True,
+        )
         runner(workspace)
         report = demos.read_report(workspace, data)
     if as_json:

@@ -1,13 +1,15 @@
 """`tabpfn-providers fit`."""
 
 import json
-from typing import Annotated, Any, Literal, cast
+import typing
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
 
 from tabpfn_assets import EngineRun, FitParameters
 from tabpfn_operators.cli._models import ModelRecord
+from tabpfn_operators.cli._reading import CastOption, FiltersOption, RecompressOption, read_casts, read_compression
 from tabpfn_operators.cli._report import watching
 from tabpfn_operators.errors import ConfigurationError
 from tabpfn_operators.settings import WireForm
@@ -16,11 +18,14 @@ TaskOption = Literal["classification", "regression"]
 
 
 def fit(
-    source: Annotated[str, typer.Argument(help="fsspec URL or path of a Parquet file.")],
+    source: Annotated[str, typer.Argument(help="fsspec URL or path of a file, folder or pattern.")],
     target: Annotated[str, typer.Option(help="Column to predict.")],
     task: Annotated[TaskOption, typer.Option(help="What the model is to predict.")],
     feature: Annotated[list[str] | None, typer.Option(help="Feature column; repeat it. Default: all others.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Column that stays at home; repeat it.")] = None,
+    filters: FiltersOption = None,
+    cast: CastOption = None,
+    recompress: RecompressOption = None,
     config: Annotated[str | None, typer.Option(help="tabpfn_config as JSON, e.g. '{\"n_estimators\": 4}'.")] = None,
     thinking: Annotated[
         str | None, typer.Option(help='Thinking mode as JSON, e.g. \'{"effort": "high"}\'; billed.')
@@ -51,6 +56,9 @@ def fit(
             parameters=parameters,
             features=feature or None,
             exclude=exclude or (),
+            filters=filters,
+            casts=read_casts(cast),
+            recompress=read_compression(recompress),
             name=name,
             run=EngineRun(engine="python", task_id="tabpfn-providers fit"),
             streamed=streamed,
@@ -67,7 +75,7 @@ def _parameters(task: TaskOption, config: str | None, thinking: str | None) -> F
         return FitParameters(
             task=task,
             config=_json_object("--config", config, '{"n_estimators": 4}') or {},
-            thinking=cast("Any", _json_object("--thinking", thinking, '{"effort": "high"}')),
+            thinking=typing.cast("Any", _json_object("--thinking", thinking, '{"effort": "high"}')),
         )
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from tabpfn_assets import EngineRun
+from tabpfn_operators.cli._reading import CastOption, FiltersOption, RecompressOption, read_casts, read_compression
 from tabpfn_operators.cli._records import prediction_facts, read_model
 from tabpfn_operators.cli._report import show_facts, show_json, watching
 
@@ -20,6 +21,9 @@ def predict(
         str | None, typer.Option(help="probas, preds; mean, median, mode, quantiles, main, full.")
     ] = None,
     quantile: Annotated[list[float] | None, typer.Option(help="A quantile between 0 and 1; repeat it.")] = None,
+    filters: FiltersOption = None,
+    cast: CastOption = None,
+    recompress: RecompressOption = None,
     redact_labels: Annotated[bool, typer.Option(help="Hash column names and labels in _lineage.json.")] = False,
     base_url: Annotated[str | None, typer.Option(help="API base URL; default: TABPFN_API_URL.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
@@ -35,6 +39,9 @@ def predict(
             destination,
             output_type=output_type,
             quantiles=quantile or None,
+            filters=filters,
+            casts=read_casts(cast),
+            recompress=read_compression(recompress),
             run=EngineRun(engine="python", task_id="tabpfn-providers predict"),
             redact_labels=redact_labels,
             progress=progress,

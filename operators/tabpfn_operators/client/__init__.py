@@ -3,11 +3,12 @@
 from tabpfn_operators.client._account import AccountMethods, AsyncAccountMethods
 from tabpfn_operators.client._fit import AsyncFitMethods, FitMethods
 from tabpfn_operators.client._predict import AsyncPredictMethods, PredictMethods
+from tabpfn_operators.client._upload import AsyncUploadMethods, UploadMethods
 
 __all__ = ["AsyncClient", "Client"]
 
 
-class Client(AccountMethods, FitMethods, PredictMethods):
+class Client(AccountMethods, UploadMethods, FitMethods, PredictMethods):
     """The TabPFN API for threads and scripts.
 
     Nothing is opened before the first call. Use it as a context manager, or call `close`.
@@ -29,7 +30,7 @@ class Client(AccountMethods, FitMethods, PredictMethods):
     """
 
 
-class AsyncClient(AsyncAccountMethods, AsyncFitMethods, AsyncPredictMethods):
+class AsyncClient(AsyncAccountMethods, AsyncUploadMethods, AsyncFitMethods, AsyncPredictMethods):
     """The TabPFN API for one event loop; arguments as for `Client`.
 
     Nothing is opened before the first call. Use it as an async context manager, or await `close`.

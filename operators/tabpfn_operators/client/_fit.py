@@ -8,73 +8,21 @@ from tabpfn_assets import (
     FitStatus,
     FittedModel,
     JobRecord,
-    Task,
     TrainSet,
 )
 from tabpfn_operators import fit as fitting
-from tabpfn_operators import upload
 from tabpfn_operators._run import run as run_flow
 from tabpfn_operators.client._base import AsyncBase, SyncBase, same_docstrings
 from tabpfn_operators.fit import OnSubmitted, OnUnknown
 from tabpfn_operators.jobs import FitLook
 from tabpfn_operators.progress import ProgressCallback, ignore
+from tabpfn_operators.reading import Casts, Compression, Filters, Reading, Table
+from tabpfn_operators.sources import Source
 from tabpfn_operators.storage import StorageOptions
 
 
 class FitMethods(SyncBase):
     """From a Parquet file to a fitted model."""
-
-    def upload_train_set(
-        self,
-        source: str,
-        target: str,
-        *,
-        task: Task,
-        features: Sequence[str] | None = None,
-        exclude: Sequence[str] = (),
-        storage_options: StorageOptions | None = None,
-        model_version: str | None = None,
-        force_reupload: bool = False,
-        progress: ProgressCallback | None = None,
-    ) -> TrainSet:
-        """Check a Parquet file against the server's limits, then send its features and its target.
-
-        All checks come before any byte moves, and all that is wrong is told at once. Memory holds one batch of rows.
-
-        Args:
-            source: fsspec URL or path of a Parquet file.
-            target: Column to predict.
-            task: What the model is to predict.
-            features: Feature columns in order; None takes all but the target, `exclude` and pandas index columns.
-            exclude: Columns that stay at home.
-            storage_options: fsspec options of the source; used, never recorded.
-            model_version: Version whose limits apply, for instance `v3`; None takes the server's default.
-            force_reupload: Send the bytes even where the server has equal content.
-            progress: Called with rows prepared and bytes sent, from several threads.
-
-        Returns:
-            The train set as the server holds it.
-
-        Raises:
-            InvalidInputError: The source cannot be used; the message lists what to correct.
-            LimitExceededError: It is larger than the server takes; send less.
-            SourceChangedError: It was written to meanwhile; run again.
-            UploadError: The object store refused; run again.
-        """
-        return run_flow(
-            upload.upload_train_set(
-                self._session,
-                source,
-                target,
-                task=task,
-                features=features,
-                exclude=exclude,
-                storage_options=storage_options,
-                model_version=model_version,
-                force_reupload=force_reupload,
-                progress=progress or ignore,
-            )
-        )
 
     def submit_fit_job(
         self,
@@ -100,6 +48,7 @@ class FitMethods(SyncBase):
 
         Raises:
             AsyncFitUnsupportedError: The server has no job API; fit with `streamed=True`.
+            StaleUploadError: The server's copy of equal content is of no use; upload with `force_reupload=True`.
             OutcomeUnknownError: The answer was lost; look at the account before fitting again.
             TabPFNError: The server refused; the class says what to do.
         """
@@ -141,6 +90,7 @@ class FitMethods(SyncBase):
 
         Raises:
             FitFailedError: The server reports it failed; correct the data.
+            StaleUploadError: As in `submit_fit_job`.
             OutcomeUnknownError: The answer was lost; look at the account before fitting again.
             TabPFNError: The server refused; the class says what to do.
         """
@@ -209,30 +159,37 @@ class FitMethods(SyncBase):
 
     def fit(
         self,
-        source: str,
+        source: Source | Table,
         target: str,
         *,
         parameters: FitParameters,
         features: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         storage_options: StorageOptions | None = None,
+        filters: Filters | None = None,
+        casts: Casts | None = None,
+        recompress: Compression | None = None,
         name: str | None = None,
         run: EngineRun | None = None,
         streamed: bool = False,
         timeout: float | None = None,
         on_unknown: OnUnknown = "auto",
         on_submitted: OnSubmitted | None = None,
+        checksum: bool | None = None,
         progress: ProgressCallback | None = None,
     ) -> FittedModel:
         """Upload, submit and wait: from a Parquet file to a fitted model.
 
         Args:
-            source: fsspec URL or path of a Parquet file.
+            source: As in `upload_train_set`.
             target: Column to predict.
             parameters: Task, config, systems, thinking.
             features: Feature columns in order; None takes all but the target, `exclude` and pandas index columns.
             exclude: Columns that stay at home.
             storage_options: fsspec options of the source; used, never recorded.
+            filters: As in `upload_train_set`.
+            casts: As in `upload_train_set`.
+            recompress: As in `upload_train_set`.
             name: A name for the model.
             run: The engine run, for lineage.
             streamed: Fit in one long POST instead of a job.
@@ -240,6 +197,7 @@ class FitMethods(SyncBase):
             on_unknown: As in `submit_fit_job`.
             on_submitted: Called with the record as soon as the server has named the fit: keep it, and a killed wait
                 can be taken up again with `wait_for_fit`. Runs in a thread of its own in `AsyncClient`.
+            checksum: As in `upload_train_set`.
             progress: Called with rows prepared, bytes sent and seconds waited.
 
         Returns:
@@ -254,18 +212,18 @@ class FitMethods(SyncBase):
         return run_flow(
             fitting.fit(
                 self._session,
-                source,
+                Reading(source, storage_options, filters, casts, recompress),
                 target,
                 parameters=parameters,
                 features=features,
                 exclude=exclude,
-                storage_options=storage_options,
                 name=name,
                 run=run,
                 streamed=streamed,
                 timeout=timeout,
                 on_unknown=on_unknown,
                 on_submitted=on_submitted,
+                checksum=checksum,
                 progress=progress or ignore,
             )
         )
@@ -274,32 +232,6 @@ class FitMethods(SyncBase):
 @same_docstrings(FitMethods)
 class AsyncFitMethods(AsyncBase):
     """From a Parquet file to a fitted model."""
-
-    async def upload_train_set(
-        self,
-        source: str,
-        target: str,
-        *,
-        task: Task,
-        features: Sequence[str] | None = None,
-        exclude: Sequence[str] = (),
-        storage_options: StorageOptions | None = None,
-        model_version: str | None = None,
-        force_reupload: bool = False,
-        progress: ProgressCallback | None = None,
-    ) -> TrainSet:
-        return await upload.upload_train_set(
-            self._session,
-            source,
-            target,
-            task=task,
-            features=features,
-            exclude=exclude,
-            storage_options=storage_options,
-            model_version=model_version,
-            force_reupload=force_reupload,
-            progress=progress or ignore,
-        )
 
     async def submit_fit_job(
         self,
@@ -352,34 +284,38 @@ class AsyncFitMethods(AsyncBase):
 
     async def fit(
         self,
-        source: str,
+        source: Source | Table,
         target: str,
         *,
         parameters: FitParameters,
         features: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         storage_options: StorageOptions | None = None,
+        filters: Filters | None = None,
+        casts: Casts | None = None,
+        recompress: Compression | None = None,
         name: str | None = None,
         run: EngineRun | None = None,
         streamed: bool = False,
         timeout: float | None = None,
         on_unknown: OnUnknown = "auto",
         on_submitted: OnSubmitted | None = None,
+        checksum: bool | None = None,
         progress: ProgressCallback | None = None,
     ) -> FittedModel:
         return await fitting.fit(
             self._session,
-            source,
+            Reading(source, storage_options, filters, casts, recompress),
             target,
             parameters=parameters,
             features=features,
             exclude=exclude,
-            storage_options=storage_options,
             name=name,
             run=run,
             streamed=streamed,
             timeout=timeout,
             on_unknown=on_unknown,
             on_submitted=on_submitted,
+            checksum=checksum,
             progress=progress or ignore,
         )

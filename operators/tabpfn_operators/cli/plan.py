@@ -1,0 +1,121 @@
+"""`tabpfn-providers plan`."""
+
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from tabpfn_operators.cli._reading import (
+    CastOption,
+    FiltersOption,
+    RecompressOption,
+    read_casts,
+    read_compression,
+)
+from tabpfn_operators.cli._report import show_facts, show_json, show_table
+from tabpfn_operators.plan import TrainPlan, plan_train_set
+from tabpfn_operators.reading import Reading
+from tabpfn_operators.server import ModelLimit
+
+_SHOWN_CLASSES = 6
+
+
+def plan(
+    source: Annotated[str, typer.Argument(help="fsspec URL or path of a file, folder or pattern.")],
+    target: Annotated[str, typer.Option(help="Column to predict.")],
+    task: Annotated[
+        Literal["classification", "regression"] | None, typer.Option(help="What the model is to predict.")
+    ] = None,
+    feature: Annotated[list[str] | None, typer.Option(help="Feature column; repeat it. Default: all others.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Column that stays at home; repeat it.")] = None,
+    filters: FiltersOption = None,
+    cast: CastOption = None,
+    recompress: RecompressOption = None,
+    model_version: Annotated[
+        str | None, typer.Option(help="Version whose limits apply, e.g. v3; default: the server's.")
+    ] = None,
+    offline: Annotated[bool, typer.Option(help="Do not ask the server for its limits; needs no token.")] = False,
+    base_url: Annotated[str | None, typer.Option(help="API base URL; default: TABPFN_API_URL.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+) -> None:
+    """Tell what a fit would send: every column that leaves, rows, classes, bytes, and all that is wrong."""
+    from tabpfn_operators import Client
+
+    reading = Reading(source, None, filters, read_casts(cast), read_compression(recompress))
+    arguments: dict[str, Any] = {"task": task, "features": feature or None, "exclude": exclude or ()}
+    if offline:
+        planned = plan_train_set(reading, target, limit=ModelLimit(), **arguments)
+    else:
+        with Client(base_url=base_url) as client:
+            planned = client.plan_train_set(
+                source,
+                target,
+                filters=filters,
+                casts=reading.casts,
+                recompress=reading.recompress,
+                model_version=model_version,
+                **arguments,
+            )
+    if as_json:
+        show_json(_as_json(planned, limits_checked=not offline))
+    else:
+        show_facts("Plan", _facts(planned, limits_checked=not offline))
+        show_table(_columns(planned))
+    planned.raise_problems()
+
+
+def _facts(planned: TrainPlan, *, limits_checked: bool) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "source": planned.url,
+        "files": planned.files,
+        "rows": f"{planned.rows:,}",
+        "features": f"{len(planned.features):,} ({planned.cells:,} cells)",
+        "target": f"{planned.target} ({planned.target_dtype})",
+    }
+    if planned.nulls is not None:
+        facts["rows without target"] = f"{planned.nulls:,}"
+    if planned.classes is not None:
+        shown = ", ".join(str(label) for label in planned.classes[:_SHOWN_CLASSES])
+        more = ", …" if len(planned.classes) > _SHOWN_CLASSES else ""
+        facts["classes"] = f"{len(planned.classes):,}: {shown}{more}"
+    if planned.bytes_to_send is not None:
+        x, y = planned.bytes_to_send
+        facts["bytes to send"] = f"{x + y:,} (features {x:,}, target {y:,}), column chunks as they are stored"
+    elif planned.reason is not None:
+        facts["bytes to send"] = f"known once written: rows are decoded because of {planned.reason}"
+    facts["stay at home"] = ", ".join(planned.stays) or "-"
+    facts["limits"] = "checked" if limits_checked else "not checked (offline)"
+    return facts
+
+
+def _columns(planned: TrainPlan) -> Table:
+    table = Table(title="Columns that leave", title_justify="left", box=None, pad_edge=False)
+    table.add_column("column", overflow="fold")
+    table.add_column("type", overflow="fold")
+    table.add_column("file")
+    for feature in planned.features:
+        table.add_row(escape(feature.name), escape(feature.dtype), "features")
+    if planned.target_dtype is not None:
+        table.add_row(escape(planned.target), escape(planned.target_dtype), "target")
+    return table
+
+
+def _as_json(planned: TrainPlan, *, limits_checked: bool) -> dict[str, Any]:
+    return {
+        "source": planned.url,
+        "files": planned.files,
+        "rows": planned.rows,
+        "cells": planned.cells,
+        "target": planned.target,
+        "target_dtype": planned.target_dtype,
+        "features": [feature.model_dump(mode="json") for feature in planned.features],
+        "stays": list(planned.stays),
+        "nulls": planned.nulls,
+        "classes": None if planned.classes is None else list(planned.classes),
+        "decoded_because_of": planned.reason,
+        "bytes_to_send": None if planned.bytes_to_send is None else list(planned.bytes_to_send),
+        "limits_checked": limits_checked,
+        "problems": list(planned.problems),
+        "over_limit": list(planned.over_limit),
+    }

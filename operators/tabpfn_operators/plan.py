@@ -1,0 +1,143 @@
+"""What an upload of a train set would send, known before any byte moves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tabpfn_assets import ClassLabel, Feature, Task
+from tabpfn_operators import preflight
+from tabpfn_operators.parquet import column_problems, features_of, index_columns
+from tabpfn_operators.reading import Reading, is_spliceable
+from tabpfn_operators.server import ModelLimit
+from tabpfn_operators.tables._source import RowSource
+from tabpfn_operators.target import profile_target, target_type_problem
+
+if TYPE_CHECKING:
+    from tabpfn_operators.splice import VirtualParquet
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What an upload of a train set would send, and everything that is wrong with it.
+
+    Args:
+        url: The source without secrets; of several files the first.
+        files: Stored files; 0 for a table in memory.
+        rows: RowSource to send.
+        target: Column to predict.
+        target_dtype: Its Arrow type; None where there is no such column.
+        features: Columns that would leave beside it, in order.
+        stays: Columns of the source that stay at home.
+        nulls: RowSource without a target; None where it was not read.
+        classes: Sorted labels; None for regression, or where it was not read.
+        reason: Why rows are decoded and written anew; None where column chunks are moved as bytes.
+        bytes_to_send: Bytes of features and target; None where only writing them tells.
+        problems: What is wrong with the source, each naming the column and the remedy.
+        over_limit: Which limits of the server it exceeds.
+    """
+
+    url: str
+    files: int
+    rows: int
+    target: str
+    target_dtype: str | None
+    features: tuple[Feature, ...]
+    stays: tuple[str, ...]
+    nulls: int | None
+    classes: tuple[ClassLabel, ...] | None
+    reason: str | None
+    bytes_to_send: tuple[int, int] | None
+    problems: tuple[str, ...]
+    over_limit: tuple[str, ...]
+    table: RowSource = field(repr=False, compare=False)
+    bodies: "tuple[VirtualParquet, VirtualParquet] | None" = field(default=None, repr=False, compare=False)
+
+    @property
+    def cells(self) -> int:
+        """Rows x feature columns, which the server limits."""
+        return self.rows * len(self.features)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features, in order."""
+        return tuple(feature.name for feature in self.features)
+
+    def raise_problems(self) -> None:
+        """Raise one error that lists everything found, or return when there is nothing.
+
+        Raises:
+            LimitExceededError: Only limits are exceeded; send less.
+            InvalidInputError: Something is wrong with the source; correct what the message names.
+        """
+        preflight.raise_problems(self.url, self.problems, self.over_limit)
+
+
+def plan_train_set(
+    reading: Reading,
+    target: str,
+    *,
+    task: Task | None,
+    features: Sequence[str] | None,
+    exclude: Sequence[str],
+    limit: ModelLimit,
+    largest_file: int | None = None,
+) -> TrainPlan:
+    """Look at footers, and at the target where footers do not tell, and plan an upload.
+
+    Args:
+        reading: The source.
+        target: Column to predict.
+        task: What the model is to predict; None checks what holds for both.
+        features: Feature columns in order; None takes all but the target, `exclude` and pandas index columns.
+        exclude: Columns that stay at home.
+        limit: The server's limits for the model version.
+        largest_file: Bytes that the server takes in one file; None where it names no limit.
+
+    Returns:
+        The plan; what is wrong is in it.
+
+    Raises:
+        InvalidInputError: The source cannot be read at all; the message says what to correct.
+        StorageError: The storage did not answer; run again.
+    """
+    table = reading.open()
+    chosen, problems = preflight.select_features(
+        table.names, target=target, features=features, exclude=exclude, index_columns=index_columns(table)
+    )
+    problems += column_problems(table, (*chosen, *((target,) if target in table.names else ())))
+    if not problems and (problem := target_type_problem(table, target, task)):
+        problems.append(problem)
+    profile = None if problems else profile_target(table, target, task)
+    rows = profile.rows if profile else table.rows or 0
+    classes = profile.classes if profile else None
+    counted = len(classes) if classes is not None and task is not None else None
+    if profile:
+        problems += preflight.target_problems(
+            target, task, rows=rows, nulls=profile.nulls, classes=counted, more_classes=profile.more_classes
+        )
+    over = preflight.train_limit_problems(limit, rows=rows, columns=len(chosen), classes=counted)
+    bodies = _bodies(table, chosen, target) if profile else None
+    if bodies is not None:
+        over += preflight.size_problems(largest_file, *(body.size for body in bodies))
+    once = [name for name in (*chosen, target) if table.names.count(name) == 1]
+    return TrainPlan(
+        url=table.url,
+        files=len(table.objects),
+        rows=rows,
+        target=target,
+        target_dtype=str(table.schema.field(target).type) if target in once else None,
+        features=features_of(table, [name for name in once if name != target]),
+        stays=tuple(name for name in table.names if name not in {target, *chosen}),
+        nulls=profile.nulls if profile else None,
+        classes=classes,
+        reason=None if is_spliceable(table) else table.reason,
+        bytes_to_send=None if bodies is None else (bodies[0].size, bodies[1].size),
+        problems=tuple(problems),
+        over_limit=tuple(over),
+        table=table,
+        bodies=bodies,
+    )
+
+
+def _bodies(table: RowSource, features: Sequence[str], target: str) -> "tuple[VirtualParquet, VirtualParquet] | None":
+    return (table.virtual(features), table.virtual((target,))) if is_spliceable(table) else None

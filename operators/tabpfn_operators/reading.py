@@ -1,0 +1,112 @@
+"""What an upload reads, and how: column chunks moved as bytes where that can be, decoded rows where it cannot."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tabpfn_operators.errors import InvalidInputError, NotSpliceableError
+from tabpfn_operators.sources import Source
+from tabpfn_operators.storage import StorageOptions
+from tabpfn_operators.tables import open_table, why_not_spliced
+from tabpfn_operators.tables._source import RowSource
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from tabpfn_operators.splice._parts import PartFiles
+
+log = logging.getLogger("tabpfn_operators")
+
+#: A pandas DataFrame, or a pyarrow Table, RecordBatch or RecordBatchReader.
+Table: TypeAlias = Any
+#: DNF lists as `pyarrow.parquet.filters_to_expression` takes them, the same as JSON text, or a
+#: `pyarrow.compute.Expression`.
+Filters: TypeAlias = Any
+#: Column name to Arrow type text, or the same as JSON text.
+Casts: TypeAlias = Mapping[str, str] | str
+#: Codec, and level or None for its usual one.
+Compression: TypeAlias = tuple[str, int | None]
+
+_CODECS = ("zstd", "snappy", "gzip", "brotli", "lz4")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A source and what is done to its rows on the way.
+
+    Args:
+        source: URL, list of URLs, glob, folder, or a table in memory.
+        storage_options: fsspec options; used, never recorded.
+        filters: Rows to keep; None keeps all.
+        casts: Columns to convert; no value may change by it.
+        recompress: Codec and level to write with; None keeps the source's own compression where that can be.
+    """
+
+    source: Source | Table
+    storage_options: StorageOptions | None = field(default=None, repr=False)
+    filters: Filters | None = None
+    casts: Casts | None = None
+    recompress: Compression | None = None
+
+    def open(self) -> RowSource:
+        """Read the footers and decide how the rows will be read.
+
+        Returns:
+            Part files whose chunks are moved as bytes, or else rows to decode; the log says why.
+
+        Raises:
+            InvalidInputError: The source cannot be used; the message says what to correct.
+            CorruptParquetError: A file is damaged or its footer lies; write it again.
+            StorageError: The storage did not answer; run again.
+        """
+        check_compression(self.recompress)
+        reason = why_not_spliced(self.source, filters=self.filters, casts=self.casts, recompress=self.recompress)
+        if reason is None:
+            from tabpfn_operators.sources import find_objects
+            from tabpfn_operators.splice._parts import open_parts
+
+            try:
+                parts = open_parts(find_objects(self.source, self.storage_options))
+            except NotSpliceableError as error:
+                reason = error.reason
+            else:
+                if parts.rows == 0:
+                    raise InvalidInputError(f"{parts.url} holds no rows; is the step that writes it done?")
+                return parts
+        table = open_table(
+            self.source, options=self.storage_options, filters=self.filters, casts=self.casts, reason=reason
+        )
+        log.info("%s is decoded and spooled to disk, because of: %s.", table.url, reason)
+        return table
+
+
+def is_spliceable(table: RowSource) -> "TypeIs[PartFiles]":
+    """Tell part files, whose chunks can be moved, from rows that have to be decoded."""
+    return hasattr(table, "virtual")
+
+
+def check_compression(recompress: Compression | None) -> None:
+    """Refuse a codec or level that no writer knows.
+
+    Raises:
+        InvalidInputError: The codec is unknown, or the level not one of its own.
+    """
+    if recompress is None:
+        return
+    pair: Any = recompress  # whoever calls from Python may hand over anything
+    codec, level = pair if _is_pair(pair) else (None, None)
+    if codec not in _CODECS:
+        raise InvalidInputError(f'recompress is a codec ({", ".join(_CODECS)}) and a level, for instance ("zstd", 9).')
+    if level is None:
+        return
+    import pyarrow as pa
+
+    low, high = (pa.Codec.minimum_compression_level, pa.Codec.maximum_compression_level)
+    if codec == "snappy" or not isinstance(level, int) or not low(codec) <= level <= high(codec):
+        allowed = "none" if codec == "snappy" else f"{low(codec)} to {high(codec)}"
+        raise InvalidInputError(f"recompress: {codec} has no level {level!r}; allowed: {allowed}.")
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2

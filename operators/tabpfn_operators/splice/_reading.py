@@ -1,0 +1,98 @@
+"""A virtual file as pyarrow wants to read it."""
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tabpfn_operators.errors import InvalidInputError
+from tabpfn_operators.splice._virtual import VirtualParquet
+
+#: Read-ahead of one column chunk.
+_READ_BUFFER = 1 << 20
+#: Decoded bytes of one batch, about.
+_BATCH_BYTES = 16 << 20
+
+
+class OpenedVirtual(io.RawIOBase):
+    """A virtual file opened for reading and seeking.
+
+    Args:
+        virtual: The file.
+    """
+
+    def __init__(self, virtual: VirtualParquet) -> None:
+        super().__init__()
+        self._virtual = virtual
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move the position."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._virtual.size}[whence]
+        self._position = max(0, origin + offset)
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read and move on."""
+        left = max(0, self._virtual.size - self._position)
+        data = self._virtual.read(self._position, left if size is None or size < 0 else min(size, left))
+        self._position += len(data)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer and move on."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def decoded(virtual: VirtualParquet, columns: Sequence[str]) -> Iterator[Any]:
+    """Decode a virtual file batch by batch.
+
+    Args:
+        virtual: The file.
+        columns: Its columns, in order.
+
+    Yields:
+        Arrow record batches.
+
+    Raises:
+        InvalidInputError: A page is damaged; write the file again.
+        SourceChangedError: A source was written to meanwhile; run again.
+        StorageError: The storage did not answer; run again.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    width = max(1, sum(_value_bytes(kind) for kind in virtual.schema.types))
+    try:
+        with OpenedVirtual(virtual) as file:
+            opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BUFFER)
+            rows = max(1, min(opened.metadata.num_rows, _BATCH_BYTES // width))
+            for batch in opened.iter_batches(batch_size=rows, columns=list(columns), use_threads=False):
+                yield batch.select(list(columns))
+    except (pa.ArrowException, OSError) as error:
+        virtual.check_unchanged()
+        url, kind = virtual.sources[0].url, type(error).__name__
+        raise InvalidInputError(
+            f"{url} cannot be read to its end ({kind}); if it is damaged, write it again."
+        ) from None
+
+
+def _value_bytes(kind: Any) -> int:
+    """Estimate the decoded bytes of a value."""
+    try:
+        return max(1, int(kind.bit_width) // 8)
+    except ValueError:
+        return 32
