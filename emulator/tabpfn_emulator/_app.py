@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +17,7 @@ from tabpfn_emulator._bodies import openapi
 from tabpfn_emulator._connections import close, close_when_idle, drain
 from tabpfn_emulator._emulator import ROW, Emulator
 from tabpfn_emulator._envelopes import (
+    CALLER_GONE,
     ApiError,
     StorageError,
     api_error_response,
@@ -62,6 +63,7 @@ def build_app(emulator: Emulator, *, control: bool) -> "_Books":
         exception_handlers={
             ApiError: api_error_response,
             StorageError: storage_error_response,
+            ClientDisconnect: _gone_response,
             HTTPException: http_error_response,
             OSError: partial(_full_disk_response, emulator),
             sqlite3.OperationalError: partial(_full_disk_response, emulator),
@@ -70,6 +72,11 @@ def build_app(emulator: Emulator, *, control: bool) -> "_Books":
     )
     routes.state.emulator = emulator
     return _Books(routes, emulator, control=control)
+
+
+async def _gone_response(request: Request, gone: Exception) -> Response:  # noqa: ARG001  # Starlette's signature
+    """End a request whose caller has hung up before its body was there: that is no failure of the emulator."""
+    return Response(status_code=CALLER_GONE)
 
 
 async def _full_disk_response(emulator: Emulator, request: Request, problem: Exception) -> Response:
@@ -106,7 +113,8 @@ class _Wire:
             if message["status"] == _FULL and self._unread:
                 # A caller that is still writing would find the connection reset, and not this answer.
                 await drain(self.receive)
-        self._row["bytes_out"] += len(message.get("body", b""))
+        if self._row["method"] != "HEAD":  # whose body the server takes off
+            self._row["bytes_out"] += len(message.get("body", b""))
         await self._send(message)
 
 
@@ -135,16 +143,21 @@ class _Books:
         route = _STORAGE if scope["path"].startswith(f"{_STORAGE}/") else scope["path"]
         close_when_idle(scope, self._emulator.settings.idle_close_secs)
         authorization = dict(scope["headers"]).get(b"authorization")
+        account = None
+        if route == _STORAGE:
+            account = storage.owner_of(self._emulator, Request(scope))
+        elif authorization is not None:
+            account = self._emulator.account_of_header(authorization.decode("latin-1"))
         try:
-            row = self._emulator.journal.open_row(scope["method"], route, bearer=authorization is not None)
+            row = self._emulator.journal.open_row(
+                scope["method"], route, bearer=authorization is not None, account=account
+            )
         except sqlite3.OperationalError as problem:
             # What cannot be booked does not happen.
             response = await _full_disk_response(self._emulator, Request(scope), problem)
             await drain(receive)
             await response(scope, receive, send)
             return
-        if route != _STORAGE and authorization is not None:
-            row["account"] = self._emulator.account_of_header(authorization.decode("latin-1"))
         scope[ROW] = row
         wire = _Wire(row, receive, send, self._turns if route == _STORAGE else None)
         fault = self._emulator.faults.take(scope["method"], route)

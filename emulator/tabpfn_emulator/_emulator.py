@@ -215,11 +215,11 @@ def account(request: Request) -> str:
     """Return the account of a request's bearer token.
 
     Raises:
-        ApiError: 401 when there is no usable token, 403 when the account's e-mail address is not verified (contract
-            section 1.10).
+        ApiError: 401 when there is no usable token, or its account was deleted meanwhile; 403 when the account's e-mail
+            address is not verified (contract section 1.10).
     """
     found: str | None = row_of(request.scope)["account"]
-    if found is None:
+    if found is None or emulator_of(request).accounts.is_closed(found):
         known = bearer_token(request.headers.get("Authorization", "")) is not None
         raise ApiError(401, "UNAUTHORIZED", "Could not validate credentials" if known else "Not authenticated")
     if not emulator_of(request).accounts.email_verified(found):

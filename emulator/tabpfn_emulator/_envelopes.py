@@ -36,6 +36,8 @@ _HTTP_CODES: Final[dict[int, str]] = {
     405: "METHOD_NOT_ALLOWED",
     413: "CONTENT_TOO_LARGE",
 }
+CALLER_GONE: Final = 499
+"""Status in the journal where nobody was left to answer; as in nginx, it is on no wire."""
 
 
 class ApiError(Exception):

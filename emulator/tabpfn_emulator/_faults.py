@@ -1,5 +1,6 @@
 """Faults on demand: what a test injects, and which request it meets."""
 
+import re
 from random import Random
 from typing import Annotated, Any, Literal
 
@@ -46,6 +47,20 @@ def _route(route: str) -> str:
     return route
 
 
+def _field_name(name: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
+        raise ValueError(f"{name!r} is no name of a header")
+    return name
+
+
+def _field_value(value: str) -> str:
+    if not re.fullmatch(r"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?|", value):
+        raise ValueError(f"{value!r} cannot be sent in a header: it takes one line of Latin-1, no space around it")
+    return value
+
+
+FieldValue = Annotated[str, AfterValidator(_field_value)]
+"""What HTTP takes as the value of a header (RFC 9110, section 5.5)."""
 Route = Annotated[str, AfterValidator(_route)]
 """A path, or what `_patterns.covers` understands."""
 
@@ -98,8 +113,8 @@ class Fault(BaseModel):
     when: Literal["before", "middle", "keepalive", "after"] = "before"
     status: int = Field(default=500, ge=200, le=599)
     body: Any = None
-    headers: dict[str, str] = {}
-    location: str | None = None
+    headers: dict[Annotated[str, AfterValidator(_field_name)], FieldValue] = {}
+    location: FieldValue | None = None
     seconds: float = Field(default=1.0, ge=0)
     error: str = "An injected failure."
     error_code: str = "INJECTED"
@@ -162,12 +177,11 @@ class Faults:
         return self._take("POST", route, worker=True)
 
     def _take(self, method: str, route: str, *, worker: bool) -> Fault | None:
-        for fault in self.waiting:
-            if (fault.kind in _WORKER_KINDS) != worker or not fault.meets(method, route) or not fault.strikes():
-                continue
-            if fault.times is not None:
-                fault.times -= 1
-                if fault.times == 0:
-                    self.waiting.remove(fault)
-            return fault
-        return None
+        met = [each for each in self.waiting if (each.kind in _WORKER_KINDS) == worker and each.meets(method, route)]
+        # All of them count the request, the ones behind that which spoils it too: the third is the third.
+        fault = next(iter([each for each in met if each.strikes()]), None)
+        if fault is not None and fault.times is not None:
+            fault.times -= 1
+            if fault.times == 0:
+                self.waiting.remove(fault)
+        return fault

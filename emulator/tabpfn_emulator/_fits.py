@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import time
 import uuid
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tabpfn_emulator._learning.model import Learned
 
 DEFAULT_N_ESTIMATORS = 8
+LEGACY_FIT = "/v1/fit"
+"""The route whose train set comes with the fit, and goes with one that fails."""
 
 
 def check_thinking(plan: FitPlan) -> None:
@@ -58,12 +61,16 @@ async def assemble(emulator: Emulator, upload: Upload) -> dict[str, Path]:
     return {name: file.whole for name, file in upload.files.items()}
 
 
-async def accept_fit(request: Request, plan: FitPlan) -> tuple[Fit, asyncio.Task[Fit]]:
+async def accept_fit(
+    request: Request, plan: FitPlan, draft: Upload | None = None, description: str | None = None
+) -> tuple[Fit, asyncio.Task[Fit]]:
     """Accept a fit, charge it and begin to work on it.
 
     Args:
         request: The request that asks for it; that it is not one too many was checked.
         plan: What is asked.
+        draft: The train set, where it comes with the fit: it is there from the moment the fit is.
+        description: The caller's words about a draft.
 
     Returns:
         The pending fit, and the task that returns it once it has ended.
@@ -72,12 +79,13 @@ async def accept_fit(request: Request, plan: FitPlan) -> tuple[Fit, asyncio.Task
         ApiError: 401, 404 or 422 when the request is not right, 429 when the pool is too small.
     """
     emulator, owner = emulator_of(request), account(request)
-    upload = emulator.store.upload(owner, plan.train_set_upload_id, "train")
+    upload = draft or emulator.store.upload(owner, plan.train_set_upload_id, "train")
     note(request, train_set_upload_id=upload.upload_id)
     await assemble(emulator, upload)
     cost = await _cost(emulator, plan, upload)
-    # It may have been deleted while its bytes were checked.
-    emulator.store.upload(owner, upload.upload_id, "train")
+    if draft is None:
+        # It may have been deleted while its bytes were checked.
+        emulator.store.upload(owner, upload.upload_id, "train")
     if not upload.checked:
         raise invalid(f"Bytes of the upload {upload.upload_id} arrived while it was read: ask again.")
     check_quota(request, cost)
@@ -100,6 +108,8 @@ async def accept_fit(request: Request, plan: FitPlan) -> tuple[Fit, asyncio.Task
         charge=cost,
     )
     with emulator.database.transaction():
+        if draft is not None:
+            emulator.store.add(draft, description)
         creation = charge(
             request,
             "fit_created",
@@ -147,7 +157,12 @@ async def _work(emulator: Emulator, fit: Fit) -> Fit:
         change = partial(emulator.store.change_fit, fit.fitted_train_set_id, timings=timings)
         if model is None:
             emulator.journal.refund(fit.creation)
-            return change(status="failed", error=error, error_code=error_code, charge=0)
+            failed = change(status="failed", error=error, error_code=error_code, charge=0)
+            if fit.route == LEGACY_FIT:
+                # Nobody was told the id of its upload, which is gone already where all of the account was deleted.
+                with suppress(ApiError):
+                    emulator.store.delete(fit.account, fit.plan.train_set_upload_id)
+            return failed
         if model.note:
             emulator.journal.remark(fit.seq, model.note)
         return change(status="completed", train_rows=model.rows, sampled_rows=model.sampled_rows)

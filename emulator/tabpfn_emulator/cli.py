@@ -202,8 +202,13 @@ def journal(
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        typer.echo(_line(row))
+        typer.echo(_printable(_line(row)))
     typer.echo(f"{len(rows)} rows, {sum(row['charge'] for row in rows)} tokens")
+
+
+def _printable(line: str) -> str:
+    # Routes are what callers have asked for: a line end in one would make a row that was never booked.
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -1,9 +1,12 @@
 """The books: rows, creations, refunds, the control routes and the command that show them."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import httpx
 import pytest
@@ -88,6 +91,18 @@ def test_every_order_of_creations_and_refunds_adds_up(tmp_path_factory, entries)
     assert read_books(path, creations=True) == creations
 
 
+def test_a_refund_goes_back_to_the_day_of_its_charge(journal, monkeypatch):
+    row = journal.open_row("POST", "/tabpfn/fit", bearer=True)
+    row["account"] = "ann"
+    midnight = 1_767_225_600.0
+    clock = iter([midnight - 0.1, midnight + 0.1])
+    monkeypatch.setattr("tabpfn_emulator._books.journal.time.time", lambda: next(clock, midnight + 1))
+    creation = journal.created(row, "fit_created", charge=7)
+    assert (journal.used("ann", "2025-12-31"), journal.used("ann", "2026-01-01")) == (7, 0)
+    journal.refund(creation)
+    assert (journal.used("ann", "2025-12-31"), journal.used("ann", "2026-01-01")) == (0, 0)
+
+
 def test_a_transaction_that_fails_leaves_nothing(journal):
     row = journal.open_row("POST", "/tabpfn/fit", bearer=True)
     with pytest.raises(TypeError, match="serializable"):
@@ -135,6 +150,46 @@ def test_the_command_prints_the_books_of_a_running_and_of_a_stopped_emulator(tmp
     lines = command("--data-dir", tmp_path).stdout.splitlines()
     assert len(lines) == len(shown) + 1
     assert "/protected/" in lines[-2]
+
+
+def test_no_route_makes_a_line_of_its_own(tmp_path):
+    with running_emulator(tmp_path) as url:
+        httpx.get(f"{url}/x%0A%1B%5B2J     9  2026-01-01  fit_created", trust_env=False)
+    shown = command("--data-dir", tmp_path).stdout
+    assert "/x\\n\\x1b[2J" in shown
+    assert len(shown.splitlines()) == 2
+
+
+@pytest.fixture
+def nobody():
+    """Makes the test a user who may not write everywhere, as root may."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+@pytest.fixture
+def archived():
+    """A folder of books that everybody may read and nobody may change; pytest's own are not for everybody."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(Path(folder, "emulator.sqlite3"))
+        Journal(database).open_row("GET", "/x", bearer=False)
+        for suffix in ("", "-wal", "-shm"):
+            Path(folder, f"emulator.sqlite3{suffix}").chmod(0o444)
+        Path(folder).chmod(0o555)
+        yield Path(folder), database
+        database.close()
+        Path(folder).chmod(0o700)
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "killed"])
+def test_books_in_a_folder_that_is_read_only_can_be_read(archived, nobody, ended):
+    folder, database = archived
+    if ended:
+        database._connection.close()
+    assert [row["route"] for row in read_books(folder / "emulator.sqlite3", creations=False)] == ["/x"]
 
 
 @pytest.mark.parametrize("content", [None, b"no database at all, but long enough to be one" * 50])

@@ -198,7 +198,7 @@ class Caller:
             model = result["result_data"]["model_id"]
             result = self._job(f"/v1/models/{model}/predict", {"dataset": dataset}, "predict_run")
             artifact = self.api.storage.get(result["result_data"]["presigned_url"]).raise_for_status()
-            assert len(self._count(None, artifact).json()["predictions"]) == len(table)
+            assert len(self._count(self.api.account, artifact).json()["predictions"]) == len(table)
 
     def _job(self, path, body, kind):
         job = self._ask("POST", path, body).json()["job_id"]

@@ -49,6 +49,28 @@ def test_nth_and_times_meet_a_run_of_requests(nth, times, calls):
     assert met == [nth <= call < nth + times for call in range(1, calls + 1)]
 
 
+def kinds(calls, *waiting):
+    faults = Faults()
+    faults.waiting += waiting
+    found = [faults.take("GET", "/a") for _ in range(calls)]
+    return [fault and fault.kind for fault in found]
+
+
+@given(st.integers(2, 9), st.booleans())
+def test_a_fault_counts_the_requests_that_another_one_spoils(nth, later):
+    waiting = [Fault(kind="status"), Fault(kind="drop", nth=nth)]
+    expected = ["status"] + [None] * (nth - 2) + ["drop", None]
+    assert kinds(nth + 1, *(reversed(waiting) if later else waiting)) == expected
+
+
+@given(st.integers(0, 9), st.integers(0, 2**32))
+def test_a_share_stays_the_same_where_another_fault_has_spoilt_some(times, seed):
+    share = {"kind": "drop", "times": None, "probability": 0.5, "seed": seed}
+    alone = kinds(30, Fault(**share))
+    both = kinds(30, *([Fault(kind="status", times=times)] if times else []), Fault(**share))
+    assert both == ["status"] * times + alone[times:]
+
+
 @given(st.integers(0, 2**32), st.floats(0.05, 1))
 def test_chances_depend_on_the_seed_alone(seed, probability):
     def met():

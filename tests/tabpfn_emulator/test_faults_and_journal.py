@@ -149,6 +149,11 @@ def test_a_prediction_behind_a_url(api, bare, control, predict_body):
         {"kind": "delay", "when": "middle"},
         {"kind": "delay", "when": "after"},
         {"kind": "drop", "times": 0},
+        {"kind": "status", "headers": {"x": "a\r\nSet-Cookie: b"}},
+        {"kind": "deprecation", "headers": {"x": "€"}},
+        {"kind": "quota", "headers": {"two words": "a"}},
+        {"kind": "rate_limit", "headers": {"x": " a"}},
+        {"kind": "redirect", "location": "http://localhost/\n"},
     ],
 )
 def test_a_fault_that_is_not_understood_is_refused(control, bare, fault):

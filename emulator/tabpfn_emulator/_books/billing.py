@@ -84,5 +84,10 @@ def charge(request: Request, kind: CreationKind, tokens: int, **ids: str) -> int
 
     Returns:
         The creation's id, for `Journal.refund`.
+
+    Raises:
+        ApiError: 401 when the account was deleted meanwhile.
     """
+    # Its account may have been deleted while the body, or the work, was on its way.
+    account(request)
     return emulator_of(request).journal.created(row_of(request.scope), kind, tokens, **ids)

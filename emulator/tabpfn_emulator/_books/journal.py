@@ -1,9 +1,13 @@
 """The books: one row for every request to the API and its storage, one for every accepted creation."""
 
 import json
+import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -56,24 +60,26 @@ class Journal:
         for table in ("journal", "creations"):
             database.execute(f"CREATE INDEX IF NOT EXISTS {table}_of_account ON {table} (account)")
 
-    def open_row(self, method: str, route: str, *, bearer: bool) -> dict[str, Any]:
+    def open_row(self, method: str, route: str, *, bearer: bool, account: str | None = None) -> dict[str, Any]:
         """Begin the row of a request.
 
         Args:
             method: HTTP method.
             route: Path without query; signed URLs count as `/storage`.
             bearer: Whether an Authorization header came with it.
+            account: Who has sent it, as far as is known.
         """
         now = time.time()
         seq = self._database.execute(
-            "INSERT INTO journal (time, method, route, bearer) VALUES (?, ?, ?, ?)", (now, method, route, bearer)
+            "INSERT INTO journal (time, method, route, bearer, account) VALUES (?, ?, ?, ?, ?)",
+            (now, method, route, bearer, account),
         )
         row: dict[str, Any] = {
             "seq": seq,
             "time": now,
             "method": method,
             "route": route,
-            "account": None,
+            "account": account,
             "status": None,
             "bearer": bearer,
             "bytes_in": 0,
@@ -119,17 +125,18 @@ class Journal:
         Returns:
             The creation's id, for `refund`.
         """
+        now = time.time()
         with self._database.transaction():
             creation = self._database.execute(
                 "INSERT INTO creations (seq, time, kind, route, account, charge, ids) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (row["seq"], time.time(), kind, row["route"], row["account"], charge, json.dumps(ids)),
+                (row["seq"], now, kind, row["route"], row["account"], charge, json.dumps(ids)),
             )
             self._database.execute(
                 "UPDATE journal SET account = ?, ids = ? WHERE seq = ?",
                 (row["account"], json.dumps({**row["ids"], **ids}), row["seq"]),
             )
             self._database.after_commit(partial(row["ids"].update, ids))
-            self._add(row["seq"], row["account"], time.time(), charge)
+            self._add(row["seq"], row["account"], now, charge)
         return creation
 
     def refund(self, creation: int) -> None:
@@ -180,7 +187,7 @@ class Journal:
         where = ["seq > ?"]
         values: list[Any] = [min(after, _LAST)]
         if account is not None:
-            # The account of an open row is not in the database yet.
+            # An open row may have got its account meanwhile, which is not in the database yet.
             where.append("(account = ? OR seq IN (SELECT value FROM json_each(?)))")
             values += [account, json.dumps(list(self._open))]
         if route is not None and not is_pattern(route):
@@ -266,12 +273,19 @@ def read_books(path: Path, *, creations: bool) -> list[dict[str, Any]]:
     if not path.is_file():
         raise OSError(f"there is no {path.name} in {path.parent}")
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        try:
-            if creations:
-                return as_creations(connection.execute(SELECT_CREATIONS, (0,)))
-            return as_rows(connection.execute(SELECT_ROWS, (0,)))
-        finally:
-            connection.close()
+        if os.access(path.parent, os.W_OK):
+            return _read(path, creations=creations)
+        # Reading a database with a write-ahead log writes beside it.
+        with tempfile.TemporaryDirectory() as scratch:
+            for each in path.parent.glob(f"{path.name}*"):
+                shutil.copyfile(each, Path(scratch, each.name))
+            return _read(Path(scratch, path.name), creations=creations)
     except sqlite3.DatabaseError as error:
         raise OSError(f"{path} cannot be read: {error}") from None
+
+
+def _read(path: Path, *, creations: bool) -> list[dict[str, Any]]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        if creations:
+            return as_creations(connection.execute(SELECT_CREATIONS, (0,)))
+        return as_rows(connection.execute(SELECT_ROWS, (0,)))

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -26,8 +26,8 @@ from tabpfn_emulator._books import billing
 from tabpfn_emulator._books.limits import model_limits, price, version_of
 from tabpfn_emulator._connections import until_gone
 from tabpfn_emulator._emulator import BodyT, account, emulator_of, note
-from tabpfn_emulator._envelopes import ApiError, DataError, bad_request, invalid
-from tabpfn_emulator._fits import accept_fit, failure
+from tabpfn_emulator._envelopes import CALLER_GONE, ApiError, DataError, bad_request, invalid
+from tabpfn_emulator._fits import LEGACY_FIT, accept_fit, failure
 from tabpfn_emulator._state.records import Fit, Upload
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ MAX_DATA_BYTES: Final = 1 << 20
 _MAX_FILES: Final = 3
 _MAX_FIELDS: Final = 4
 _TARGET_FIELD: Final = "schema.target"
-_CALLER_GONE: Final = 499
-"""Status in the journal where nobody was left to answer; as in nginx, it is on no wire."""
 
 
 @contextmanager
@@ -106,58 +104,47 @@ async def fit(request: Request) -> Response:
         files = [_file(form, name) for name in ("dataset_file", "features_file", "labels_file")]
         dataset, features, labels = files
         if dataset is not None and features is None and labels is None:
-            upload = await _store_train_set(request, owner, body, partial(_split, dataset, body.table.target))
+            write = partial(_split, dataset, body.table.target)
         elif dataset is None and features is not None and labels is not None:
-            upload = await _store_train_set(request, owner, body, partial(_copy_both, features, labels))
+            write = partial(_copy_both, features, labels)
         else:
             raise bad_request("You must upload a `dataset_file`, or a `features_file` and a `labels_file`.")
-    with _kept_on_success(request, upload):
-        _, task = await accept_fit(request, body.plan(upload.upload_id))
-        gone = asyncio.create_task(until_gone(request.receive))
+        upload = _draft(request, owner)
         try:
-            # Neither task ends with this wait: a caller who hangs up does not end the fit, as with the current API.
-            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await _write_train_set(request, upload, write)
+            _, task = await accept_fit(request, body.plan(upload.upload_id), upload, body.table.description)
         finally:
-            gone.cancel()
-        if not task.done():
-            return Response(status_code=_CALLER_GONE)
-        ended = task.result()
-        if ended.status == "failed":
-            raise failure(ended)
+            emulator_of(request).store.discard(upload)
+    gone = asyncio.create_task(until_gone(request.receive))
+    try:
+        # Neither task ends with this wait: a caller who hangs up does not end the fit, as with the current API.
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+    if not task.done():
+        return Response(status_code=CALLER_GONE)
+    ended = task.result()
+    if ended.status == "failed":
+        raise failure(ended)
     return JSONResponse({"model_id": ended.fitted_train_set_id, "task": body.task})
 
 
-@contextmanager
-def _kept_on_success(request: Request, upload: Upload) -> Iterator[None]:
-    """Delete an upload when the block fails: nobody was told its id."""
-    try:
-        yield
-    except Exception:
-        # It may have been deleted meanwhile, by who deletes all of the account.
-        with suppress(ApiError):
-            emulator_of(request).store.delete(upload.account, upload.upload_id)
-        raise
-
-
-async def _store_train_set(
-    request: Request, owner: str, body: LegacyFit, write: Callable[[Path, Path], None]
-) -> Upload:
-    """Put the files where those of the current API are, so that the fit is one like any other."""
-    emulator = emulator_of(request)
+def _draft(request: Request, owner: str) -> Upload:
+    """Return a train set like those of the current API, so that the fit is one like any other."""
     info = FileInfo(format="csv")
-    upload = emulator.store.add_upload(
-        owner, {"x_train": info, "y_train": info}, {"x_train": 1, "y_train": 1}, None, body.table.description
+    return emulator_of(request).store.draft(
+        owner, {"x_train": info, "y_train": info}, {"x_train": 1, "y_train": 1}, fitted_id=None
     )
-    note(request, train_set_upload_id=upload.upload_id)
-    x_path, y_path = (upload.files[name].part_path(0) for name in ("x_train", "y_train"))
-    with _kept_on_success(request, upload):
-        try:
-            for path in (x_path, y_path):
-                path.parent.mkdir(parents=True)
-            await emulator.in_worker(write, x_path, y_path)
-        except DataError as problem:
-            raise bad_request(str(problem)) from None
-    return upload
+
+
+async def _write_train_set(request: Request, upload: Upload, write: Callable[[Path, Path], None]) -> None:
+    paths = [upload.files[name].part_path(0) for name in ("x_train", "y_train")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+    try:
+        await emulator_of(request).in_worker(write, *paths)
+    except DataError as problem:
+        raise bad_request(str(problem)) from None
 
 
 def _copy(source: BinaryIO, target: Path) -> None:
@@ -271,6 +258,6 @@ def _model(request: Request, owner: str, body: LegacyPredict) -> Fit:
 
 
 ROUTES = [
-    Route("/v1/fit", fit, methods=["POST"]),
+    Route(LEGACY_FIT, fit, methods=["POST"]),
     Route("/v1/predict", predict, methods=["POST"]),
 ]

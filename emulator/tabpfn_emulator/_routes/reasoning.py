@@ -29,7 +29,7 @@ from tabpfn_emulator._bodies.reasoning import (
 )
 from tabpfn_emulator._books.billing import charge
 from tabpfn_emulator._books.journal import CreationKind
-from tabpfn_emulator._emulator import account, body_of, emulator_of, note, row_of
+from tabpfn_emulator._emulator import account, body_of, emulator_of, note
 from tabpfn_emulator._envelopes import ApiError, invalid
 from tabpfn_emulator._reasoning_jobs import begin_job
 from tabpfn_emulator._routes.storage import checked, keep
@@ -87,10 +87,8 @@ async def put_upload(request: Request) -> Response:
     """Take the bytes of an upload, streamed to disk."""
     object_store, headers = checked(request)
     store, upload_id = emulator_of(request).reasoning, request.path_params["upload_id"]
-    owner = store.owner_of_upload(upload_id)
-    if owner is None:
+    if store.owner_of_upload(upload_id) is None:
         raise object_store.no_bucket()
-    row_of(request.scope)["account"] = owner
     note(request, upload_id=upload_id)
     return await keep(request, object_store, headers, store.upload_path(upload_id))
 
@@ -98,9 +96,11 @@ async def put_upload(request: Request) -> Response:
 async def get_result(request: Request) -> Response:
     """Return the artifact of a prediction."""
     object_store, _ = checked(request)
-    path = emulator_of(request).reasoning.result_path(request.path_params["job_id"])
+    job_id = request.path_params["job_id"]
+    path = emulator_of(request).reasoning.result_path(job_id)
     if not path.exists():
         raise object_store.no_key()
+    note(request, job_id=job_id)
     return FileResponse(path, media_type="application/json")
 
 

@@ -8,12 +8,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tabpfn_emulator._emulator import emulator_of, note, row_of
+from tabpfn_emulator._emulator import Emulator, emulator_of, note
 from tabpfn_emulator._storage.incoming import TooManyBytesError, receive
 from tabpfn_emulator._storage.object_stores import ObjectStore, bound_on_length
 from tabpfn_emulator._storage.signing import SignatureExpiredError, SignatureMismatchError
 from tabpfn_emulator._storage.uploads import object_store
 
+_REASONING = {"uploads": "reasoning_upload", "results": "reasoning_job"}
 _METHODS = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -27,17 +28,50 @@ def checked(request: Request) -> tuple[ObjectStore, dict[str, str]]:
         StorageError: 403 or, where the store does so, 400: the URL is not good for this request.
     """
     emulator, store, now = emulator_of(request), object_store(emulator_of(request)), time.time()
-    # A header that comes twice is what both lines say, so that no second line can hide behind the first.
-    headers = {name: ",".join(request.headers.getlist(name)) for name in request.headers}
-    raw_path = request.scope.get("raw_path") or request.url.path.encode()
-    path, query = raw_path.decode("latin-1"), request.scope["query_string"].decode("latin-1")
     try:
-        signed = emulator.signer.check(request.method, path, query, headers, now)
+        signed = _signed_headers(emulator, request, now)
     except SignatureMismatchError:
         raise store.mismatch() from None
     except SignatureExpiredError as problem:
         raise store.expired(problem.expires_at, now) from None
     return store, signed
+
+
+def _signed_headers(emulator: Emulator, request: Request, now: float) -> dict[str, str]:
+    # A header that comes twice is what both lines say, so that no second line can hide behind the first.
+    headers = {name: ",".join(request.headers.getlist(name)) for name in request.headers}
+    query = request.scope["query_string"].decode("latin-1")
+    return emulator.signer.check(request.method, _raw_path(request), query, headers, now)
+
+
+def _raw_path(request: Request) -> str:
+    raw_path: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    return raw_path.decode("latin-1")
+
+
+def owner_of(emulator: Emulator, request: Request) -> str | None:
+    """Return whose the thing behind a signed URL is, for the books: no bearer comes with it.
+
+    Args:
+        emulator: The emulator that the request has come to.
+        request: A request to the storage host, whatever becomes of it.
+
+    Returns:
+        None when the URL is not what was signed, or the thing is gone. A URL that has expired still has its owner.
+    """
+    try:
+        _signed_headers(emulator, request, time.time())
+    except SignatureMismatchError:
+        return None
+    except SignatureExpiredError:
+        pass
+    first, *rest = _raw_path(request).removeprefix("/storage/").split("/")
+    if first == "downloads":
+        return emulator.documents.owner("download", rest[0])
+    if first == "reasoning":
+        return emulator.documents.owner(_REASONING[rest[0]], rest[1])
+    upload = emulator.store.storage_upload(first)
+    return None if upload is None else upload.account
 
 
 async def keep(
@@ -84,7 +118,6 @@ async def put_part(request: Request) -> Response:
     if upload is None:
         raise store.no_bucket()
     name = request.path_params["name"]
-    row_of(request.scope)["account"] = upload.account
     note(request, **{f"{upload.kind}_set_upload_id": upload.upload_id}, file=name)
     target = upload.files[name].part_path(int(request.path_params["part"]))
 

@@ -73,6 +73,16 @@ class Documents:
         )
         return json.loads(found[0][1]) if found and account in {None, found[0][0]} else None
 
+    def owner(self, kind: str, document_id: str) -> str | None:
+        """Return the account of a document; None when there is none.
+
+        Args:
+            kind: Its kind.
+            document_id: Its id.
+        """
+        found = self._database.rows("SELECT account FROM documents WHERE kind = ? AND id = ?", (kind, document_id))
+        return str(found[0][0]) if found else None
+
     def all(self, kind: str, account: str | None = None) -> list[tuple[str, str, Any]]:
         """Return id, owner and value of the documents of a kind, oldest first.
 

@@ -68,8 +68,7 @@ class ReasoningStore:
 
     def owner_of_upload(self, upload_id: str) -> str | None:
         """Return whose upload a signed URL is for, whoever holds the URL; None when it is gone."""
-        data = self._documents.get("reasoning_upload", upload_id)
-        return None if data is None else str(data["owner"])
+        return self._documents.owner("reasoning_upload", upload_id)
 
     def upload_path(self, upload_id: str) -> Path:
         """Return where the bytes of an upload are, or will be."""

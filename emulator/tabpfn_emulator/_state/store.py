@@ -105,13 +105,39 @@ class Store:
             fitted_id: The model of a test set; None for a train set.
             description: The caller's words about the data, of any length, so not kept in memory.
         """
+        upload = self.draft(account, files, parts, fitted_id)
+        self.add(upload, description)
+        return upload
+
+    def draft(self, account: str, files: dict[str, FileInfo], parts: dict[str, int], fitted_id: str | None) -> Upload:
+        """Return a new upload that is not there before `add`: a restart sweeps its bytes away.
+
+        Args:
+            account: Its owner.
+            files: What will come, by name.
+            parts: Number of parts of each file, 1 or more.
+            fitted_id: The model of a test set; None for a train set.
+        """
         upload_id = str(uuid.uuid4())
         stored = {name: StoredFile(self._folder / upload_id / name, info, parts[name]) for name, info in files.items()}
-        kind: Literal["train", "test"] = "train" if fitted_id is None else "test"
-        upload = Upload(upload_id, kind, account, stored, fitted_id)
-        self._documents.add("upload", upload_id, account, {**upload.as_document(), "description": description})
+        return Upload(upload_id, "train" if fitted_id is None else "test", account, stored, fitted_id)
+
+    def add(self, upload: Upload, description: str | None) -> None:
+        """Keep a draft.
+
+        Args:
+            upload: What `draft` returned.
+            description: The caller's words about the data.
+        """
+        self._documents.add(
+            "upload", upload.upload_id, upload.account, {**upload.as_document(), "description": description}
+        )
         self._documents.after_commit(partial(self._remember, upload))
-        return upload
+
+    def discard(self, upload: Upload) -> None:
+        """Forget the bytes of a draft; an upload that was added stays."""
+        if upload.upload_id not in self._uploads:
+            shutil.rmtree(self._folder / upload.upload_id, ignore_errors=True)
 
     def descriptions(self, account: str) -> dict[str, str | None]:
         """Return what an account has said about its uploads, by their id."""
