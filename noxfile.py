@@ -80,7 +80,7 @@ TESTS = {
     **{engine: (f"tests/{package}",) for engine, package in ENGINES.items()},
 }
 # Two workers, each with an emulator of its own; what follows ``--`` comes later and wins: ``-- -n 0`` is one process.
-TEST_OPTIONS = {"emulator": ("-n", "2")}
+TEST_OPTIONS = dict.fromkeys(("core", "emulator"), ("-n", "2"))
 SESSION_NAMES = {"client_compat_041": "client_compat-0.4.1"}
 TYPED = {
     "core": ("assets/tabpfn_assets", "operators/tabpfn_operators", "emulator/tabpfn_emulator"),

@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -44,17 +43,16 @@ def pytest_unconfigure():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect_server():
+def prefect_server(request):
+    """Start Prefect's server; 3.8.8 leaves one socket to it unclosed per asynchronous flow run, an empty flow's too.
+
+    What is left open may be found in any phase of any later test, so the filter is added to those of the whole run.
+    """
     with prefect_test_harness(server_startup_timeout=120):
+        port = urlsplit(get_current_settings().api.url).port
+        left_open = rf"unclosed <socket\.socket .*raddr=\('127\.0\.0\.1', {port}\)>"
+        request.config.addinivalue_line("filterwarnings", f"ignore:{left_open}:ResourceWarning")
         yield
-
-
-@pytest.fixture(autouse=True)
-def _ignore_what_prefect_leaves_open(prefect_server) -> None:
-    """Prefect 3.8.8 leaves one socket to its server unclosed per asynchronous flow run, an empty flow's too."""
-    port = urlsplit(get_current_settings().api.url).port
-    left_open = rf"unclosed <socket\.socket .*raddr=\('127\.0\.0\.1', {port}\)>"
-    warnings.filterwarnings("ignore", message=left_open, category=ResourceWarning)
 
 
 @pytest.fixture(scope="session")
