@@ -11,6 +11,7 @@ import os
 import ssl
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import anyio
@@ -306,7 +307,7 @@ class AsyncWire:
 
     async def call(self, fn: Callable[..., T], *args: Any) -> T:
         """Run blocking work in a thread."""
-        return await anyio.to_thread.run_sync(fn, *args)
+        return await _in_thread(fn, *args)
 
     async def gather(self, thunks: Sequence[Callable[[], Flow[T]]], limit: int) -> list[T]:
         """Run flows as tasks; the first error cancels the others and is raised as it is."""
@@ -339,7 +340,28 @@ class AsyncWire:
 async def _async_chunks(body: Body) -> AsyncGenerator[bytes, None]:
     chunks = _generator(body)
     try:
-        while (chunk := await anyio.to_thread.run_sync(next, chunks, None)) is not None:
+        while (chunk := await _in_thread(next, chunks, None)) is not None:
             yield chunk
     finally:
         chunks.close()
+
+
+async def _in_thread(fn: Callable[..., T], *args: Any) -> T:
+    """Run blocking work to its end: whoever is cancelled closes what it works on, which a thread must not be using."""
+    outcome: Future[T] = Future()
+
+    def work() -> None:
+        if outcome.set_running_or_notify_cancel():
+            try:
+                outcome.set_result(fn(*args))
+            except BaseException as error:
+                outcome.set_exception(error)
+
+    try:
+        await anyio.to_thread.run_sync(work)
+    except BaseException:
+        # anyio would wait for the thread, but `Task.cancel` does not ask it (asyncio.timeout, wait_for).
+        while not (outcome.cancel() or outcome.done()):  # noqa: ASYNC110  # a thread sets no event of the loop
+            await anyio.sleep(0.01)
+        raise
+    return outcome.result()

@@ -1,4 +1,4 @@
-"""Parquet sources: what the footer says, what the target holds, and rows in batches that fit in memory."""
+"""Parquet sources: what the footer says, and rows in batches that fit in memory."""
 
 import contextlib
 import json
@@ -7,19 +7,17 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from tabpfn_assets import ClassLabel, Feature, Task
+from tabpfn_assets import Feature
 from tabpfn_operators._objects import read_trouble
 from tabpfn_operators.errors import InvalidInputError, StorageError, TabPFNError
 from tabpfn_operators.storage import StorageOptions, StoredObject, look_up
-from tabpfn_operators.tables._source import Described, RowSource
+from tabpfn_operators.tables._source import Described
 
 #: Decoded bytes of one batch.
 BATCH_BYTES = 16 << 20
 _MAGIC, _ENCRYPTED_MAGIC = b"PAR1", b"PARE"
 #: Behind a plain footer of a file with encrypted columns come a nonce and a tag (parquet-format, Encryption).
 _SIGNATURE_BYTES = 28
-#: More classes than any model takes; collecting stops here, so that an id column as target cannot fill the memory.
-MAX_COLLECTED_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,12 @@ def column_problems(source: Described, columns: Sequence[str]) -> list[str]:
         kind = source.schema.field(name).type
         if pat.is_nested(kind):
             problems.append(f"column {name!r} is nested ({kind}); flatten it or leave it out with exclude")
-        elif pat.is_binary(kind) or pat.is_large_binary(kind) or pat.is_fixed_size_binary(kind):
+        elif (
+            pat.is_binary(kind)
+            or pat.is_large_binary(kind)
+            or pat.is_fixed_size_binary(kind)
+            or str(kind) == "binary_view"
+        ):
             problems.append(f"column {name!r} is binary; decode it or leave it out with exclude")
     return problems
 
@@ -224,6 +227,33 @@ def pandas_metadata(metadata: dict[bytes, bytes] | None) -> dict[str, Any] | Non
     except ValueError:
         return None
     return described if isinstance(described, dict) else None
+
+
+def sent_schema(schema: Any, kept: Sequence[int]) -> Any:
+    """Build the Arrow schema of a file that is sent: only its columns, and pandas metadata that speaks of no other.
+
+    Attributes, index names and other tools' metadata may speak of columns that stay at home. An index column that is
+    kept becomes a plain one.
+
+    Args:
+        schema: Arrow schema of the source.
+        kept: Numbers of the columns that are sent, in order.
+    """
+    import pyarrow as pa
+
+    fields = [schema.field(index) for index in kept]
+    described = pandas_metadata(schema.metadata)
+    if described is None:
+        return pa.schema(fields)
+    names = {field.name for field in fields}
+    listed = described.get("columns")
+    columns = [
+        column
+        for column in (listed if isinstance(listed, list) else [])
+        if isinstance(column, dict) and column.get("field_name", column.get("name")) in names
+    ]
+    others: dict[str, object] = {"index_columns": [], "column_indexes": [], "attributes": {}}
+    return pa.schema(fields, metadata={b"pandas": json.dumps({**described, **others, "columns": columns}).encode()})
 
 
 def features_of(source: Described, columns: Sequence[str]) -> tuple[Feature, ...]:
@@ -252,71 +282,3 @@ def batches(source: ParquetSource, columns: Sequence[str], groups: Sequence[int]
 
     with source.reading() as file:
         yield from read_row_groups(file, columns, source.batch_rows, groups)
-
-
-@dataclass(frozen=True)
-class TargetProfile:
-    """What a pass over the target column found.
-
-    Args:
-        nulls: Rows without a target (null, NaN or infinite).
-        classes: Sorted labels; None for regression.
-        more_classes: Whether there are more than were collected.
-    """
-
-    nulls: int
-    classes: tuple[ClassLabel, ...] | None
-    more_classes: bool = False
-
-
-def target_type_problem(source: Described, target: str, task: Task) -> str | None:
-    """Say why a column cannot be the target of a task, or None when it can."""
-    import pyarrow.types as pat
-
-    kind = source.schema.field(target).type
-    value = kind.value_type if pat.is_dictionary(kind) else kind
-    numeric = pat.is_integer(value) or pat.is_floating(value)
-    if task == "regression":
-        if numeric or pat.is_decimal(value):
-            return None
-        return f"target {target!r} is {kind}; regression needs a number (for labels use task=classification)"
-    if numeric or pat.is_boolean(value) or pat.is_string(value) or pat.is_large_string(value) or _is_view(value):
-        return None
-    return f"target {target!r} is {kind}; classification needs text, whole numbers or booleans"
-
-
-def _is_view(kind: Any) -> bool:
-    return str(kind) == "string_view"
-
-
-def profile_target(source: RowSource, target: str, task: Task) -> TargetProfile:
-    """Read the target column: count missing values and, for classification, collect the classes.
-
-    Args:
-        source: The source.
-        target: Target column.
-        task: What the model is to predict.
-
-    Returns:
-        What was found.
-    """
-    import pyarrow.compute as pc
-    import pyarrow.types as pat
-
-    nulls = 0
-    labels: set[ClassLabel] = set()
-    for batch in source.batches((target,)):
-        values = batch.column(0)
-        if pat.is_dictionary(values.type):
-            values = values.dictionary_decode()
-        missing = pc.is_null(values, nan_is_null=True)
-        if pat.is_floating(values.type):
-            missing = pc.or_(missing, pc.fill_null(pc.is_inf(values), False))
-        nulls += pc.sum(missing).as_py() or 0
-        if task == "classification" and len(labels) <= MAX_COLLECTED_CLASSES:
-            found = pc.unique(values.filter(pc.invert(missing)))
-            labels.update(found.slice(0, MAX_COLLECTED_CLASSES + 1).to_pylist())
-    if task == "regression":
-        return TargetProfile(nulls, None)
-    ordered = sorted(labels, key=lambda label: (isinstance(label, str), label))
-    return TargetProfile(nulls, tuple(ordered[:MAX_COLLECTED_CLASSES]), len(ordered) > MAX_COLLECTED_CLASSES)

@@ -1,5 +1,6 @@
 """What an upload of a train set would send, known before any byte moves."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,13 +24,13 @@ class TrainPlan:
     Args:
         url: The source without secrets; of several files the first.
         files: Stored files; 0 for a table in memory.
-        rows: RowSource to send.
+        rows: Rows to send; None where only a scan tells (row filter, CSV) and problems made it pointless.
         target: Column to predict.
         target_dtype: Its Arrow type; None where there is no such column.
         features: Columns that would leave beside it, in order.
         stays: Columns of the source that stay at home.
-        nulls: RowSource without a target; None where it was not read.
-        classes: Sorted labels; None for regression, or where it was not read.
+        nulls: Rows without a target; None where it was not read.
+        classes: Sorted labels; None for regression, for numbers that need not be labels, or where it was not read.
         reason: Why rows are decoded and written anew; None where column chunks are moved as bytes.
         bytes_to_send: Bytes of features and target; None where only writing them tells.
         problems: What is wrong with the source, each naming the column and the remedy.
@@ -38,7 +39,7 @@ class TrainPlan:
 
     url: str
     files: int
-    rows: int
+    rows: int | None
     target: str
     target_dtype: str | None
     features: tuple[Feature, ...]
@@ -53,9 +54,9 @@ class TrainPlan:
     bodies: "tuple[VirtualParquet, VirtualParquet] | None" = field(default=None, repr=False, compare=False)
 
     @property
-    def cells(self) -> int:
-        """Rows x feature columns, which the server limits."""
-        return self.rows * len(self.features)
+    def cells(self) -> int | None:
+        """Rows x feature columns, which the server limits; None where the rows are not known."""
+        return None if self.rows is None else self.rows * len(self.features)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -108,26 +109,28 @@ def plan_train_set(
     if not problems and (problem := target_type_problem(table, target, task)):
         problems.append(problem)
     profile = None if problems else profile_target(table, target, task)
-    rows = profile.rows if profile else table.rows or 0
+    rows = profile.rows if profile else table.rows
     classes = profile.classes if profile else None
     counted = len(classes) if classes is not None and task is not None else None
     if profile:
         problems += preflight.target_problems(
-            target, task, rows=rows, nulls=profile.nulls, classes=counted, more_classes=profile.more_classes
+            target, task, rows=profile.rows, nulls=profile.nulls, classes=counted, more_classes=profile.more_classes
         )
-    over = preflight.train_limit_problems(limit, rows=rows, columns=len(chosen), classes=counted)
+    over = preflight.train_limit_problems(limit, rows=rows or 0, columns=len(chosen), classes=counted)
     bodies = _bodies(table, chosen, target) if profile else None
     if bodies is not None:
         over += preflight.size_problems(largest_file, *(body.size for body in bodies))
-    once = [name for name in (*chosen, target) if table.names.count(name) == 1]
+    names = table.names
+    counts = Counter(names)
+    leaves = {target, *chosen}
     return TrainPlan(
         url=table.url,
         files=len(table.objects),
         rows=rows,
         target=target,
-        target_dtype=str(table.schema.field(target).type) if target in once else None,
-        features=features_of(table, [name for name in once if name != target]),
-        stays=tuple(name for name in table.names if name not in {target, *chosen}),
+        target_dtype=str(table.schema.field(target).type) if counts[target] == 1 else None,
+        features=features_of(table, [name for name in chosen if counts[name] == 1]),
+        stays=tuple(name for name in names if name not in leaves),
         nulls=profile.nulls if profile else None,
         classes=classes,
         reason=None if is_spliceable(table) else table.reason,

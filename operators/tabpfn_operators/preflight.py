@@ -135,6 +135,8 @@ def select_features(
     problems += [f"column {name!r} is not there ({_some(names)})" for name in missing]
     if features is not None and target in features:
         problems.append(f"target {target!r} is among the features; remove it, or the model would learn the answer")
+    if target in exclude:
+        problems.append(f"target {target!r} is among the excluded columns; a fit cannot do without it, remove it there")
     if features is None:
         left_out = {target, *exclude, *index_columns}
         chosen = tuple(name for name in dict.fromkeys(names) if name not in left_out)
@@ -178,7 +180,8 @@ def target_problems(
             f"target {target!r} is missing or not finite in {nulls:,} of {rows:,} rows; drop or fill those rows"
         )
     if rows < MIN_TRAIN_ROWS:
-        problems.append(f"{rows} row is too few to train on; at least {MIN_TRAIN_ROWS} are needed")
+        few = "1 row is" if rows == 1 else "0 rows are"
+        problems.append(f"{few} too few to train on; at least {MIN_TRAIN_ROWS} are needed")
     if task == "classification" and classes is not None and classes < 2 and nulls < rows:
         problems.append(f"target {target!r} has one class only; nothing can be learned from it")
     if task == "classification" and classes is not None and more_classes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tabpfn_operators.errors import InvalidInputError, NotSpliceableError
 from tabpfn_operators.sources import Source
 from tabpfn_operators.storage import StorageOptions
-from tabpfn_operators.tables import open_table, why_not_spliced
+from tabpfn_operators.tables import open_table, reads_once, why_not_spliced
 from tabpfn_operators.tables._source import RowSource
 
 if TYPE_CHECKING:
@@ -31,26 +31,27 @@ Compression: TypeAlias = tuple[str, int | None]
 _CODECS = ("zstd", "snappy", "gzip", "brotli", "lz4")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tables and Arrow expressions have no truth value
 class Reading:
     """A source and what is done to its rows on the way.
 
     Args:
-        source: URL, list of URLs, glob, folder, or a table in memory.
+        source: URL, list of URLs, glob, folder, or a table in memory; never shown, for a URL may hold a secret.
         storage_options: fsspec options; used, never recorded.
         filters: Rows to keep; None keeps all.
         casts: Columns to convert; no value may change by it.
         recompress: Codec and level to write with; None keeps the source's own compression where that can be.
     """
 
-    source: Source | Table
+    source: Source | Table = field(repr=False)
     storage_options: StorageOptions | None = field(default=None, repr=False)
-    filters: Filters | None = None
+    filters: Filters | None = field(default=None, repr=False)
     casts: Casts | None = None
     recompress: Compression | None = None
+    _kept: list[RowSource] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def open(self) -> RowSource:
-        """Read the footers and decide how the rows will be read.
+        """Read the footers and decide how the rows will be read; the copy of what can be read only once is kept.
 
         Returns:
             Part files whose chunks are moved as bytes, or else rows to decode; the log says why.
@@ -61,16 +62,21 @@ class Reading:
             StorageError: The storage did not answer; run again.
         """
         check_compression(self.recompress)
+        if self._kept:
+            return self._kept[0]
         reason = why_not_spliced(self.source, filters=self.filters, casts=self.casts, recompress=self.recompress)
         if reason is None:
             from tabpfn_operators.sources import find_objects
             from tabpfn_operators.splice._parts import open_parts
 
+            objects = find_objects(self.source, self.storage_options)
             try:
-                parts = open_parts(find_objects(self.source, self.storage_options))
+                # A pattern need not name the suffix of what it finds.
+                reason = why_not_spliced([stored.path for stored in objects])
+                parts = open_parts(objects) if reason is None else None
             except NotSpliceableError as error:
-                reason = error.reason
-            else:
+                reason, parts = error.reason, None
+            if parts is not None:
                 if parts.rows == 0:
                     raise InvalidInputError(f"{parts.url} holds no rows; is the step that writes it done?")
                 return parts
@@ -78,6 +84,8 @@ class Reading:
             self.source, options=self.storage_options, filters=self.filters, casts=self.casts, reason=reason
         )
         log.info("%s is decoded and spooled to disk, because of: %s.", table.url, reason)
+        if reads_once(self.source):
+            self._kept.append(table)
         return table
 
 
@@ -103,7 +111,7 @@ def check_compression(recompress: Compression | None) -> None:
     import pyarrow as pa
 
     low, high = (pa.Codec.minimum_compression_level, pa.Codec.maximum_compression_level)
-    if codec == "snappy" or not isinstance(level, int) or not low(codec) <= level <= high(codec):
+    if codec == "snappy" or type(level) is not int or not low(codec) <= level <= high(codec):
         allowed = "none" if codec == "snappy" else f"{low(codec)} to {high(codec)}"
         raise InvalidInputError(f"recompress: {codec} has no level {level!r}; allowed: {allowed}.")
 

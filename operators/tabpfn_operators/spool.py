@@ -6,7 +6,6 @@ Rows pass through Arrow batches into a spool file, so memory holds one row group
 
 import base64
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tabpfn_operators.errors import InvalidInputError
-from tabpfn_operators.parquet import pandas_metadata
+from tabpfn_operators.parquet import sent_schema
 from tabpfn_operators.tables._source import RowSource
 
 #: Decoded bytes of one row group of the spool: many rows compress better, and fewer row groups need fewer chunks.
@@ -163,7 +162,7 @@ class _Writer:
         import pyarrow.parquet as pq
 
         codec, level = compression
-        self._schema = sent_schema(schema, columns)
+        self._schema = sent_schema(schema, [schema.get_field_index(name) for name in columns])
         self._columns = columns
         self._writer = pq.ParquetWriter(
             path,
@@ -192,20 +191,6 @@ class _Writer:
             ]
             table = pa.Table.from_batches(parts)
             self._writer.write_table(table, row_group_size=table.num_rows)
-
-
-def sent_schema(schema: Any, columns: Sequence[str]) -> Any:
-    """Build the schema of a file that is sent: only its columns, and pandas metadata that speaks of no other."""
-    import pyarrow as pa
-
-    metadata = None
-    described = pandas_metadata(schema.metadata)
-    if described is not None:
-        kept = [c for c in described.get("columns", []) if c.get("name") in columns]
-        # Attributes, index names and other tools' metadata may speak of columns that stay at home.
-        others: dict[str, object] = {"index_columns": [], "column_indexes": [], "attributes": {}}
-        metadata = {b"pandas": json.dumps({**described, **others, "columns": kept}).encode()}
-    return pa.schema([schema.field(name) for name in columns], metadata=metadata)
 
 
 def _finished(path: Path, rows: int) -> SpoolFile:

@@ -230,7 +230,10 @@ def source_fingerprint(
     """
     facts = {
         "v": 2,
-        "objects": [[stored.identity, stored.size] for stored in objects],
+        # A file that is moved to another day's folder has other rows, and the same identity.
+        "objects": [
+            [stored.identity, stored.size, *([stored.partitions] if stored.partitions else [])] for stored in objects
+        ],
         "digests": list(digests),
         "columns": list(columns),
         "target": target,

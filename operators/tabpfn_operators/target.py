@@ -15,9 +15,9 @@ class TargetProfile:
     """What is known of the values of a target.
 
     Args:
-        rows: RowSource.
-        nulls: RowSource without a target (null, NaN or infinite).
-        classes: Sorted labels; None for regression.
+        rows: Rows.
+        nulls: Rows without a target (null, NaN or infinite).
+        classes: Sorted labels; None for regression, and for numbers that need not be labels.
         more_classes: Whether there are more than were collected.
     """
 
@@ -70,12 +70,15 @@ def profile_target(table: RowSource, target: str, task: Task | None) -> TargetPr
     rows = nulls = 0
     labels: set[ClassLabel] = set()
     kind = table.schema.field(target).type
+    kind = kind.value_type if pat.is_dictionary(kind) else kind
     # Without a task, a column of fractions is taken for numbers, not for labels.
     countable = task == "classification" or (task is None and not (pat.is_decimal(kind) or pat.is_floating(kind)))
     for batch in table.batches((target,)):
         values = batch.column(0)
         if pat.is_dictionary(values.type):
             values = values.dictionary_decode()
+        if str(values.type) == "string_view":  # which Arrow cannot filter
+            values = values.cast("string")
         missing = pc.is_null(values, nan_is_null=True)
         if pat.is_floating(values.type):
             # Not fill_null: whatever turns a Python value into an Arrow one imports pandas, which is 55 MB.
@@ -87,8 +90,11 @@ def profile_target(table: RowSource, target: str, task: Task | None) -> TargetPr
             labels.update(found.slice(0, MAX_COLLECTED_CLASSES + 1).to_pylist())
     if not countable:
         return TargetProfile(rows, nulls, None)
+    more = len(labels) > MAX_COLLECTED_CLASSES
+    if more and task is None:  # an id, or a number; who names no task asks for no classes
+        return TargetProfile(rows, nulls, None)
     ordered = sorted(labels, key=lambda label: (isinstance(label, str), label))
-    return TargetProfile(rows, nulls, tuple(ordered[:MAX_COLLECTED_CLASSES]), len(ordered) > MAX_COLLECTED_CLASSES)
+    return TargetProfile(rows, nulls, tuple(ordered[:MAX_COLLECTED_CLASSES]), more)
 
 
 def _by_statistics(table: RowSource, target: str) -> TargetProfile | None:

@@ -93,14 +93,15 @@ async def upload_train_set(
             check_unchanged=planned.table.check_unchanged,
             progress=progress,
         )
-        source = _source_ref(planned.table, (x, y), planned.rows, planned.feature_names, target)
+        rows = y.num_rows
+        source = await session.wire.call(_source_ref, planned.table, (x, y), rows, planned.feature_names, target)
     return TrainSet(
         train_set_upload_id=sent.upload_id,
         task=task,
         target=target,
         features=planned.features,
         classes=planned.classes,
-        rows=planned.rows,
+        rows=rows,
         source=source,
         bytes_sent=sent.bytes_sent,
         duplicate=sent.duplicate,
@@ -146,7 +147,7 @@ async def upload_test_set(
                 code=error.code,
                 trace_id=error.trace_id,
             ) from None
-        source = _source_ref(table, (x,), rows, names, None)
+        source = await session.wire.call(_source_ref, table, (x,), rows, names, None)
     return TestSet(
         test_set_upload_id=sent.upload_id,
         fitted_train_set_id=model.fitted_train_set_id,
@@ -192,7 +193,8 @@ class TableBody(Body, Protocol):
 def _check_test_set(
     table: RowSource, model: FittedModel, server: ServerSettings, output_type: str, rows: int | None
 ) -> None:
-    present = [name for name in model.feature_names if name in table.names]
+    names = frozenset(table.names)
+    present = [name for name in model.feature_names if name in names]
     problems = column_problems(table, present)
     if not problems:
         problems = preflight.schema_problems(model, features_of(table, present))
@@ -243,9 +245,9 @@ async def _bodies(
         yield planned
         return
     spool = Spool(table, *columns, **({"compression": reading.recompress} if reading.recompress else {}))
-    await session.wire.call(spool.open)
     steps = spool.write()
     try:
+        await session.wire.call(spool.open)
         # One batch at a call, so that a cancelled task stops after the batch and not after the table.
         while (rows := await session.wire.call(next, steps, None)) is not None:
             progress(Progress("prepare", rows, table.rows, "rows"))

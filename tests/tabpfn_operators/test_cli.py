@@ -55,7 +55,7 @@ def test_the_version(cli):
 def test_help_names_commands_and_exit_codes(cli):
     ran = cli("--help")
     assert ran.code == 0
-    for word in ("demo", "emulator", "fit", "limits", "predict", "Exit codes", "TABPFN_TOKEN"):
+    for word in ("demo", "emulator", "fit", "limits", "plan", "predict", "Exit codes", "TABPFN_TOKEN"):
         assert word in ran.out
     assert "demo.airflow" not in ran.out
 

@@ -35,9 +35,9 @@ print(json.dumps({"rows": train_set.rows, "bytes": train_set.bytes_sent, "grown"
 
 DECODE = """
 import google_crc32c, pyarrow.acero, pyarrow.compute, pyarrow.dataset, pyarrow.parquet
-from tabpfn_operators.parquet import profile_target
 from tabpfn_operators.spool import Spool
 from tabpfn_operators.tables import open_table
+from tabpfn_operators.target import profile_target
 
 before = peak()
 source = open_table(sys.argv[1], filters='[["y", ">=", 0]]')

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tabpfn_operators import parquet
+from tabpfn_operators import target as targets
 from tabpfn_operators.errors import InvalidInputError, SourceChangedError
 from tabpfn_operators.parquet import (
     batches,
@@ -20,8 +21,6 @@ from tabpfn_operators.parquet import (
     features_of,
     index_columns,
     open_parquet,
-    profile_target,
-    target_type_problem,
 )
 from tabpfn_operators.spool import Spool
 
@@ -112,21 +111,21 @@ def test_a_column_that_is_there_twice(tmp_path):
 )
 def test_classes_are_the_sorted_values_that_occur(tmp_path, values, classes):
     source = stored(tmp_path, pa.table({"y": pa.array(values)}))
-    found = profile_target(source, "y", "classification")
+    found = targets.profile_target(source, "y", "classification")
     assert found.classes == classes
     assert [type(label) for label in found.classes] == [type(label) for label in classes]
     missing = [value for value in values if value is None or value != value]
     assert found.nulls == len(missing)
-    assert profile_target(source, "y", "regression").classes is None
+    assert targets.profile_target(source, "y", "regression").classes is None
 
 
 def test_classes_are_counted_to_a_bound_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "MAX_COLLECTED_CLASSES", 10)
+    monkeypatch.setattr(targets, "MAX_COLLECTED_CLASSES", 10)
     monkeypatch.setattr(parquet, "BATCH_BYTES", 16 * 7)
-    found = profile_target(stored(tmp_path, pa.table({"y": list(range(100))})), "y", "classification")
+    found = targets.profile_target(stored(tmp_path, pa.table({"y": list(range(100))})), "y", "classification")
     assert len(found.classes) == 10
     assert found.more_classes
-    ten = profile_target(stored(tmp_path, pa.table({"y": list(range(10))})), "y", "classification")
+    ten = targets.profile_target(stored(tmp_path, pa.table({"y": list(range(10))})), "y", "classification")
     assert (len(ten.classes), ten.more_classes) == (10, False)
 
 
@@ -151,7 +150,7 @@ def test_classes_are_counted_to_a_bound_only(tmp_path, monkeypatch):
 )
 def test_types_a_target_may_have(tmp_path, kind, task, fits):
     pq.write_table(pa.table({"y": pa.array([None, None], kind)}), tmp_path / "source.parquet")
-    problem = target_type_problem(open_parquet(str(tmp_path / "source.parquet")), "y", task)
+    problem = targets.target_type_problem(open_parquet(str(tmp_path / "source.parquet")), "y", task)
     assert (problem is None) == fits
     assert fits or "'y'" in problem
 

@@ -188,6 +188,7 @@ def test_a_splice_equals_pyarrows_own_selection(data, choice, tmp_path_factory):
     assert virtual.schema.equals(got.schema, check_metadata=False)
     assert got.num_rows == want.num_rows == virtual.num_rows
     assert same_values(got, want)
+    assert [str(kind) for kind in got.to_pandas().dtypes] == [str(kind) for kind in want.to_pandas().dtypes]
     assert b"other tool" not in spliced
     start = choice.draw(st.integers(0, virtual.size))
     length = choice.draw(st.integers(0, virtual.size))

@@ -29,10 +29,10 @@ def read_casts(texts: Sequence[str] | None) -> dict[str, str] | None:
         Column name to Arrow type text, or None.
 
     Raises:
-        ConfigurationError: A text has no `=`.
+        ConfigurationError: A text has no `=`, or nothing on a side of it.
     """
     pairs = [text.rpartition("=") for text in texts or ()]
-    wrong = next((kind for name, equals, kind in pairs if not equals or not name), None)
+    wrong = next((name + equals + kind for name, equals, kind in pairs if not name or not kind), None)
     if wrong is not None:
         raise ConfigurationError(f"--cast is COLUMN=TYPE, for instance code=string; not {wrong!r}.")
     return {name: kind for name, _, kind in pairs} or None

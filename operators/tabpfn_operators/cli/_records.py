@@ -1,6 +1,7 @@
 """Records as a person reads them, and records read back from storage."""
 
 import json
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
@@ -9,6 +10,7 @@ from tabpfn_operators.errors import InvalidInputError
 from tabpfn_operators.storage import read_text
 
 _SHOWN_FEATURES = 6
+_SHOWN_FILES = 3
 
 
 def model_facts(model: FittedModel) -> dict[str, object]:
@@ -23,7 +25,7 @@ def model_facts(model: FittedModel) -> dict[str, object]:
         "target": model.target,
         "features": f"{len(model.features)}: {names}{f' and {more} more' if more > 0 else ''}",
         "rows": f"{model.rows:,}",
-        "source": ", ".join(model.source.uris),
+        "source": _some(model.source.uris),
         "fingerprint": model.source.fingerprint,
         "created": model.created_at.isoformat(timespec="seconds"),
     }
@@ -52,8 +54,14 @@ def prediction_facts(record: PredictionSet) -> dict[str, object]:
         + (", …" if len(record.columns) > _SHOWN_FEATURES else ""),
         "output type": record.output_type,
         "fitted id": record.model.fitted_train_set_id,
-        "source": ", ".join(record.source.uris),
+        "source": _some(record.source.uris),
     }
+
+
+def _some(uris: Sequence[str]) -> str:
+    """Name some files; a table that was in memory has none."""
+    more = len(uris) - _SHOWN_FILES
+    return (", ".join(uris[:_SHOWN_FILES]) + (f" and {more:,} more" if more > 0 else "")) or "a table in memory"
 
 
 def read_model(url: str) -> FittedModel:

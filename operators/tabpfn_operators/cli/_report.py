@@ -10,9 +10,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from tabpfn_operators.errors import (
     AccessDeniedError,
@@ -48,7 +48,7 @@ def exit_code(error: TabPFNError) -> int:
 
 def show_error(error: TabPFNError) -> None:
     """Print an error on stderr, as plain text that no column name can turn into markup."""
-    stderr.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+    stderr.print(Text.assemble(("Error:", "bold red"), f" {error}"), highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -142,6 +142,7 @@ def show_facts(title: str, facts: Mapping[str, object]) -> None:
     """Print facts as two columns; long values are not broken, so that a path can be copied."""
     width = max(map(len, facts))
     with _written():
-        stdout.print(f"[bold]{escape(title)}[/]", highlight=False)
+        stdout.print(Text(title, "bold"), highlight=False)
         for name, value in facts.items():
-            stdout.print(f"  {name:<{width}}  {escape(str(value))}", highlight=False, soft_wrap=True)
+            # Text, for markup would take a column named :smile: for a picture.
+            stdout.print(Text(f"  {name:<{width}}  {value}"), highlight=False, soft_wrap=True)

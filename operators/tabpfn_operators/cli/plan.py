@@ -3,8 +3,8 @@
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tabpfn_operators.cli._reading import (
     CastOption,
@@ -69,9 +69,9 @@ def _facts(planned: TrainPlan, *, limits_checked: bool) -> dict[str, object]:
     facts: dict[str, object] = {
         "source": planned.url,
         "files": planned.files,
-        "rows": f"{planned.rows:,}",
-        "features": f"{len(planned.features):,} ({planned.cells:,} cells)",
-        "target": f"{planned.target} ({planned.target_dtype})",
+        "rows": "not counted" if planned.rows is None else f"{planned.rows:,}",
+        "features": f"{len(planned.features):,}" + ("" if planned.cells is None else f" ({planned.cells:,} cells)"),
+        "target": planned.target + ("" if planned.target_dtype is None else f" ({planned.target_dtype})"),
     }
     if planned.nulls is not None:
         facts["rows without target"] = f"{planned.nulls:,}"
@@ -95,9 +95,9 @@ def _columns(planned: TrainPlan) -> Table:
     table.add_column("type", overflow="fold")
     table.add_column("file")
     for feature in planned.features:
-        table.add_row(escape(feature.name), escape(feature.dtype), "features")
+        table.add_row(Text(feature.name), Text(feature.dtype), "features")
     if planned.target_dtype is not None:
-        table.add_row(escape(planned.target), escape(planned.target_dtype), "target")
+        table.add_row(Text(planned.target), Text(planned.target_dtype), "target")
     return table
 
 

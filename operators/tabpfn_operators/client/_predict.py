@@ -77,8 +77,8 @@ class PredictMethods(SyncBase):
     ) -> PredictionSet:
         """Predict a Parquet file and write predictions and lineage into a folder. One billed call.
 
-        Writes `predictions.parquet` in the row order of the source, then `_lineage.json`; a folder without the latter
-        is unfinished. The destination is checked before anything is sent.
+        Writes `predictions.parquet` in the row order of the source (of the rows that `filters` keeps), then
+        `_lineage.json`; a folder without the latter is unfinished. The destination is checked before anything is sent.
 
         Args:
             model: The fitted model, completed.

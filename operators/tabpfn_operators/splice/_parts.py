@@ -11,11 +11,12 @@ import numpy as np
 
 from tabpfn_operators._objects import check_all_unchanged, read_ranges
 from tabpfn_operators.errors import CorruptParquetError, InvalidInputError, NotSpliceableError
+from tabpfn_operators.parquet import sent_schema
 from tabpfn_operators.splice._chunks import UnusualError
 from tabpfn_operators.splice._footer import ENCRYPTED_MAGIC, MAGIC, Footer, parse_footer
 from tabpfn_operators.splice._reading import decoded
 from tabpfn_operators.splice._rewrite import Part, rewrite
-from tabpfn_operators.splice._schema import ARROW_SCHEMA, arrow_schema, kept_schema
+from tabpfn_operators.splice._schema import ARROW_SCHEMA, arrow_schema
 from tabpfn_operators.splice._thrift import MalformedError
 from tabpfn_operators.splice._virtual import VirtualParquet
 from tabpfn_operators.storage import StoredObject
@@ -107,7 +108,7 @@ class PartFiles:
             sources=self.objects,
             segments=segments,
             tail=tail,
-            schema=kept_schema(self.schema, kept),
+            schema=sent_schema(self.schema, kept),
             num_rows=sum(int(part.footer.group_rows[part.groups].sum()) for part in parts),
         )
 

@@ -1,12 +1,11 @@
 """The Arrow schema behind a footer, and the metadata that keeps it for some of the columns."""
 
 import base64
-import json
 import logging
 from collections.abc import Sequence
 from typing import Any
 
-from tabpfn_operators.parquet import pandas_metadata
+from tabpfn_operators.parquet import sent_schema
 from tabpfn_operators.splice import _footer as footers
 from tabpfn_operators.splice import _thrift as thrift
 from tabpfn_operators.splice._footer import MAGIC, Footer
@@ -92,29 +91,6 @@ def _read_schema(footer: Footer, key_values: KeyValues) -> Any:
     return schema
 
 
-def kept_schema(schema: Any, kept: Sequence[int]) -> Any:
-    """Select fields of an Arrow schema, with pandas metadata that speaks of no other column.
-
-    Attributes, index names and other tools' metadata may speak of columns that stay at home. An index column that is
-    kept becomes a plain one.
-    """
-    import pyarrow as pa
-
-    fields = [schema.field(index) for index in kept]
-    described = pandas_metadata(schema.metadata)
-    if described is None:
-        return pa.schema(fields)
-    names = {field.name for field in fields}
-    listed = described.get("columns")
-    columns = [
-        column
-        for column in (listed if isinstance(listed, list) else [])
-        if isinstance(column, dict) and column.get("field_name", column.get("name")) in names
-    ]
-    others: dict[str, object] = {"index_columns": [], "column_indexes": [], "attributes": {}}
-    return pa.schema(fields, metadata={PANDAS: json.dumps({**described, **others, "columns": columns}).encode()})
-
-
 def kept_key_values(footer: Footer, schema: Any, kept: Sequence[int]) -> KeyValues:
     """Rewrite the metadata that readers need for the kept columns; without it a category would be sent as plain text.
 
@@ -128,7 +104,7 @@ def kept_key_values(footer: Footer, schema: Any, kept: Sequence[int]) -> KeyValu
     """
     import pyarrow as pa
 
-    selected = kept_schema(schema, kept)
+    selected = sent_schema(schema, kept)
     described = (selected.metadata or {}).get(PANDAS)
     pandas: KeyValues = () if described is None else ((PANDAS, described),)
     stored = dict(footer.key_values).get(ARROW_SCHEMA)

@@ -56,6 +56,11 @@ def why_not_spliced(
     return next((reason for reason, value in asked if _is_asked(value)), other)
 
 
+def reads_once(source: Any) -> bool:
+    """Whether a source gives its rows only once."""
+    return _kind_in_memory(source) == "RecordBatchReader"
+
+
 def _is_asked(value: Any) -> bool:
     if isinstance(value, str):
         return value.strip() not in {"", "null", "[]", "{}"}
@@ -106,6 +111,8 @@ def open_table(
     types = parse_casts(casts)
     kind = _kind_in_memory(source)
     base = _stored_rows(source, options, types) if kind is None else _rows_in_memory(source, kind)
+    if _is_asked(filters):
+        types = {**_without_views(base.schema), **types}
     schema = cast_schema(base.schema, types)
     condition = parse_filters(filters, schema)
     why = reason or why_not_spliced(source, filters=filters, casts=casts) or base.reason
@@ -114,6 +121,14 @@ def open_table(
     if isinstance(base, PartsSource) and condition is not None and _is_decided_by_statistics(condition, base, types):
         base = base.where(condition.expression)
     return RefinedSource(base, schema, types, condition, why)
+
+
+def _without_views(schema: Any) -> dict[str, Any]:
+    """Name the types of columns of views, which Arrow can neither compare nor filter (measured with pyarrow 26)."""
+    import pyarrow as pa
+
+    once = [one for one in schema if len(schema.get_all_field_indices(one.name)) == 1]
+    return {one.name: pa.string() for one in once if str(one.type) == "string_view"}
 
 
 def _is_decided_by_statistics(condition: Any, base: RowSource, types: Mapping[str, Any]) -> bool:

@@ -287,6 +287,7 @@ _OPENERS = {
 def opener_of(path: str) -> Any:
     """Choose by a file's suffix what opens it, or None for Parquet, which needs none."""
     path = path.lower()
+    path = path.partition("?")[0] if path.startswith(("http://", "https://")) else path
     return next((opener for suffixes, opener in _OPENERS.items() if path.endswith(suffixes)), None)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from hashlib import sha256
 from operator import and_, eq, ge, gt, le, lt, ne, or_
 from typing import Any
 
@@ -32,6 +33,12 @@ class RowFilter:
 
     expression: Any = field(repr=False)
     columns: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the condition in hex; of its text a long list of values would lack the middle."""
+        _, (serialized,) = self.expression.__reduce__()
+        return sha256(serialized).hexdigest()
 
     def keep(self, batch: Any) -> Any:
         """Return the rows of a record batch for which the condition is true, in order; null counts as false."""
@@ -138,7 +145,9 @@ def _compared(column: str, kind: Any, operator: str, value: Any) -> Any:
 def _member(column: str, kind: Any, operator: str, values: Any) -> Any:
     if not isinstance(values, list | tuple | set | frozenset):
         raise InvalidInputError(f"The filter on {column!r} has {operator!r} and no list of values; write one.")
-    scalars = [_scalar(column, kind, value) for value in values]
+    # A set has another order in each process, and the fingerprint of the source knows the order.
+    listed = sorted(values, key=repr) if isinstance(values, set | frozenset) else values
+    scalars = [_scalar(column, kind, value) for value in listed]
     try:
         types = {one.type for one in scalars if one.is_valid}
         # Numbers of several types find one of their own; an empty list takes the column's.

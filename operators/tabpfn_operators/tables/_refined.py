@@ -63,7 +63,9 @@ class RefinedSource:
     @property
     def refinement(self) -> str:
         """What is done to the rows, for the fingerprint."""
-        condition = "" if self.condition is None else str(self.condition.expression)
+        if self.condition is None and not self.casts:
+            return ""
+        condition = "" if self.condition is None else self.condition.digest
         return f"{condition} {sorted((name, str(kind)) for name, kind in self.casts.items())}"
 
     def check_unchanged(self) -> None:
