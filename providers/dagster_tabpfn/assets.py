@@ -4,7 +4,7 @@ No `from __future__ import annotations` here: Dagster 1.13 cannot load an asset 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import Field
@@ -14,6 +14,9 @@ from dagster_tabpfn.lineage import fitted_model_result, materialized_model, pred
 from dagster_tabpfn.resources import TabPFNResource
 from tabpfn_assets import FitParameters, public_url
 from tabpfn_operators.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from tabpfn_operators.reading import Casts, Compression, Filters
 
 KeyLike = dg.AssetKey | str | Sequence[str]
 Upstream = dg.AssetKey | str | Sequence[str] | dg.AssetsDefinition | dg.AssetSpec | dg.AssetDep
@@ -50,6 +53,9 @@ def build_tabpfn_fitted_model_asset(
     features: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     storage_options: Mapping[str, Any] | None = None,
+    filters: "Filters | None" = None,
+    casts: "Casts | None" = None,
+    recompress: "Compression | None" = None,
     model_name: str | None = None,
     streamed: bool = False,
     timeout: float | None = None,
@@ -77,6 +83,10 @@ def build_tabpfn_fitted_model_asset(
         features: Feature columns in order; None takes all but the target and `exclude`.
         exclude: Columns that stay at home.
         storage_options: fsspec options of the source; `dg.EnvVar` values are resolved in the run. Never recorded.
+        filters: Rows to keep, as `[("age", ">", 17)]`, `[[...], [...]]`, the same as JSON text, or a
+            `pyarrow.compute.Expression`; None keeps all.
+        casts: Columns to convert, as `{"code": "string"}` with Arrow's type names; no value may change by it.
+        recompress: Codec and level to send with, for slow links, as `("zstd", 9)`; None sends what is stored.
         model_name: A name for the model, `[A-Za-z0-9._-]`, up to 128 characters.
         streamed: Fit in one long POST, for servers without the job API.
         timeout: Seconds to wait for the fit; None takes the server's own limit.
@@ -118,6 +128,9 @@ def build_tabpfn_fitted_model_asset(
             features=features,
             exclude=exclude,
             storage_options=storage_options,
+            filters=filters,
+            casts=casts,
+            recompress=recompress,
             name=model_name,
             streamed=streamed,
             timeout=timeout,
@@ -136,6 +149,9 @@ def build_tabpfn_predictions_asset(
     output_type: str | None = None,
     quantiles: Sequence[float] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    filters: "Filters | None" = None,
+    casts: "Casts | None" = None,
+    recompress: "Compression | None" = None,
     destination_options: Mapping[str, Any] | None = None,
     redact_labels: bool = False,
     resource_key: str = "tabpfn",
@@ -163,6 +179,9 @@ def build_tabpfn_predictions_asset(
             `quantiles`, `main`, `full`.
         quantiles: Numbers in (0, 1), for `quantiles`, `main` and `full`.
         storage_options: fsspec options of the source; `dg.EnvVar` values are resolved in the run. Never recorded.
+        filters: As in `build_tabpfn_fitted_model_asset`.
+        casts: As in `build_tabpfn_fitted_model_asset`.
+        recompress: As in `build_tabpfn_fitted_model_asset`.
         destination_options: fsspec options of the destination, likewise.
         redact_labels: Hash column names and class labels in `_lineage.json` and in the metadata.
         resource_key: Key of the `TabPFNResource`.
@@ -204,6 +223,9 @@ def build_tabpfn_predictions_asset(
             output_type=output_type,
             quantiles=quantiles,
             storage_options=storage_options,
+            filters=filters,
+            casts=casts,
+            recompress=recompress,
             destination_options=destination_options,
             redact_labels=redact_labels,
         )

@@ -15,6 +15,7 @@ from tabpfn_operators.errors import ConfigurationError
 if TYPE_CHECKING:
     from tabpfn_operators import Client
     from tabpfn_operators.progress import Progress
+    from tabpfn_operators.reading import Casts, Compression, Filters
 
 #: A wait that says nothing for longer looks dead to whoever watches the run.
 _HEARTBEAT_SECONDS = 300.0
@@ -155,6 +156,9 @@ class TabPFNResource(dg.ConfigurableResource["TabPFNResource"]):
         features: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
         storage_options: Mapping[str, Any] | None = None,
+        filters: "Filters | None" = None,
+        casts: "Casts | None" = None,
+        recompress: "Compression | None" = None,
         name: str | None = None,
         streamed: bool = False,
         timeout: float | None = None,
@@ -171,6 +175,10 @@ class TabPFNResource(dg.ConfigurableResource["TabPFNResource"]):
             features: Feature columns in order; None takes all but the target and `exclude`.
             exclude: Columns that stay at home.
             storage_options: fsspec options of the source; `dg.EnvVar` values are resolved here. Never recorded.
+            filters: Rows to keep, as `[("age", ">", 17)]`, `[[...], [...]]`, the same as JSON text, or a
+                `pyarrow.compute.Expression`; None keeps all.
+            casts: Columns to convert, as `{"code": "string"}` with Arrow's type names; no value may change by it.
+            recompress: Codec and level to send with, for slow links, as `("zstd", 9)`; None sends what is stored.
             name: A name for the model, `[A-Za-z0-9._-]`, up to 128 characters.
             streamed: Fit in one long POST, for servers without the job API. A kill then loses the id.
             timeout: Seconds to wait for the job; None takes the server's own limit.
@@ -195,6 +203,9 @@ class TabPFNResource(dg.ConfigurableResource["TabPFNResource"]):
                 features=features,
                 exclude=exclude,
                 storage_options=_resolved(storage_options),
+                filters=filters,
+                casts=casts,
+                recompress=recompress,
                 model_version=model_version_of(parameters.config),
             )
         context.log.info("Train set %s: %d rows.", train_set.train_set_upload_id, train_set.rows)
@@ -245,6 +256,9 @@ class TabPFNResource(dg.ConfigurableResource["TabPFNResource"]):
         output_type: str | None = None,
         quantiles: Sequence[float] | None = None,
         storage_options: Mapping[str, Any] | None = None,
+        filters: "Filters | None" = None,
+        casts: "Casts | None" = None,
+        recompress: "Compression | None" = None,
         destination_options: Mapping[str, Any] | None = None,
         redact_labels: bool = False,
     ) -> PredictionSet:
@@ -259,6 +273,9 @@ class TabPFNResource(dg.ConfigurableResource["TabPFNResource"]):
                 `quantiles`, `main`, `full`.
             quantiles: Numbers in (0, 1), for `quantiles`, `main` and `full`.
             storage_options: fsspec options of the source; `dg.EnvVar` values are resolved here. Never recorded.
+            filters: As in `fit`.
+            casts: As in `fit`.
+            recompress: As in `fit`.
             destination_options: fsspec options of the destination, likewise.
             redact_labels: Hash column names and class labels in the records.
 
@@ -278,6 +295,9 @@ class TabPFNResource(dg.ConfigurableResource["TabPFNResource"]):
                 output_type=output_type,
                 quantiles=quantiles,
                 storage_options=_resolved(storage_options),
+                filters=filters,
+                casts=casts,
+                recompress=recompress,
                 destination_options=_resolved(destination_options),
                 run=engine_run(context),
                 redact_labels=redact_labels,

@@ -20,6 +20,7 @@ from prefect_tabpfn.retries import retry_unless_terminal
 from tabpfn_assets import FitParameters, FittedModel, PredictionSet, TrainSet
 from tabpfn_assets import Task as Problem
 from tabpfn_operators.errors import ConfigurationError
+from tabpfn_operators.reading import Casts, Compression, Filters
 
 Credentials = TabPFNCredentials | str | None
 Record = TypeVar("Record", bound=BaseModel)
@@ -45,6 +46,9 @@ def upload_train_set(
     features: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     storage_options: Mapping[str, Any] | None = None,
+    filters: Filters | None = None,
+    casts: Casts | None = None,
+    recompress: Compression | None = None,
     credentials: Credentials = None,
 ) -> TrainSet:
     """Send a table to TabPFN; free, and content that the server has already is not sent again.
@@ -56,6 +60,10 @@ def upload_train_set(
         features: Feature columns; None takes all but the target.
         exclude: Columns that are not features.
         storage_options: Options of the source's filesystem; Prefect does not store them.
+        filters: Rows to keep, as `[("age", ">", 17)]`, `[[...], [...]]`, the same as JSON text, or a
+            `pyarrow.compute.Expression`; None keeps all.
+        casts: Columns to convert, as `{"code": "string"}` with Arrow's type names; no value may change by it.
+        recompress: Codec and level to send with, for slow links, as `("zstd", 9)`; None sends what is stored.
         credentials: A block, the name of a saved one, or None for the environment's key.
 
     Returns:
@@ -66,7 +74,15 @@ def upload_train_set(
     """
     with _load(credentials).get_client() as client:
         train_set = client.upload_train_set(
-            source, target, task=task, features=features, exclude=exclude, storage_options=storage_options
+            source,
+            target,
+            task=task,
+            features=features,
+            exclude=exclude,
+            storage_options=storage_options,
+            filters=filters,
+            casts=casts,
+            recompress=recompress,
         )
     _log_uploaded(train_set)
     return train_set
@@ -87,12 +103,23 @@ async def aupload_train_set(
     features: Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     storage_options: Mapping[str, Any] | None = None,
+    filters: Filters | None = None,
+    casts: Casts | None = None,
+    recompress: Compression | None = None,
     credentials: Credentials = None,
 ) -> TrainSet:
     """Asynchronous twin of `upload_train_set`."""
     async with (await _aload(credentials)).get_async_client() as client:
         train_set = await client.upload_train_set(
-            source, target, task=task, features=features, exclude=exclude, storage_options=storage_options
+            source,
+            target,
+            task=task,
+            features=features,
+            exclude=exclude,
+            storage_options=storage_options,
+            filters=filters,
+            casts=casts,
+            recompress=recompress,
         )
     _log_uploaded(train_set)
     return train_set
@@ -206,6 +233,9 @@ def predict(
     output_type: str | None = None,
     quantiles: Sequence[float] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    filters: Filters | None = None,
+    casts: Casts | None = None,
+    recompress: Compression | None = None,
     destination_options: Mapping[str, Any] | None = None,
     redact_labels: bool = False,
     credentials: Credentials = None,
@@ -219,6 +249,9 @@ def predict(
         output_type: What to predict; None takes probabilities, respectively the mean.
         quantiles: Quantiles in (0, 1) for `output_type="quantiles"`.
         storage_options: Options of the source's filesystem; Prefect does not store them.
+        filters: As in `upload_train_set`.
+        casts: As in `upload_train_set`.
+        recompress: As in `upload_train_set`.
         destination_options: Options of the destination's filesystem; Prefect does not store them.
         redact_labels: Hash column names and class labels in the lineage record.
         credentials: A block, the name of a saved one, or None for the environment's key.
@@ -238,6 +271,9 @@ def predict(
             output_type=output_type,
             quantiles=quantiles,
             storage_options=storage_options,
+            filters=filters,
+            casts=casts,
+            recompress=recompress,
             destination_options=destination_options,
             run=current_run(),
             redact_labels=redact_labels,
@@ -255,6 +291,9 @@ async def apredict(
     output_type: str | None = None,
     quantiles: Sequence[float] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    filters: Filters | None = None,
+    casts: Casts | None = None,
+    recompress: Compression | None = None,
     destination_options: Mapping[str, Any] | None = None,
     redact_labels: bool = False,
     credentials: Credentials = None,
@@ -268,6 +307,9 @@ async def apredict(
             output_type=output_type,
             quantiles=quantiles,
             storage_options=storage_options,
+            filters=filters,
+            casts=casts,
+            recompress=recompress,
             destination_options=destination_options,
             run=current_run(),
             redact_labels=redact_labels,

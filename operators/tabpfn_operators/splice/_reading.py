@@ -9,7 +9,7 @@ from tabpfn_operators.splice._virtual import VirtualParquet
 
 #: Read-ahead of one column chunk.
 _READ_BUFFER = 1 << 20
-#: Decoded bytes of one batch, about. Arrow holds four times as much on the way (measured: 16 MiB took 72 MiB, 2 take 23).
+#: Decoded bytes of one batch, about. Arrow holds four times as much on the way (measured: 16 MiB took 72, 2 take 23).
 _BATCH_BYTES = 2 << 20
 
 

@@ -128,6 +128,11 @@ class TabPFNBaseOperator(BaseOperator):
         return TabPFNFitTrigger(self.tabpfn_conn_id, job.model_dump(mode="json"))
 
 
+def given(rendered: Any) -> Any:
+    """Return None for the text `None`, which is how Airflow renders a template whose value is None."""
+    return None if isinstance(rendered, str) and rendered.strip() == "None" else rendered
+
+
 def _mask_url(url: Any) -> None:
     """Mask the password and the query of a URL, where keys and signatures are."""
     parts = urlsplit(str(url))

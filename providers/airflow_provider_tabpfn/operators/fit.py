@@ -8,12 +8,13 @@ from airflow.providers.common.compat.sdk import AirflowException, conf
 from airflow_provider_tabpfn.exceptions import airflow_errors
 from airflow_provider_tabpfn.hooks.tabpfn import TabPFNHook
 from airflow_provider_tabpfn.lineage import engine_run, model_facts, record_outlets
-from airflow_provider_tabpfn.operators.base import TabPFNBaseOperator
+from airflow_provider_tabpfn.operators.base import TabPFNBaseOperator, given
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from tabpfn_assets import FitParameters, FittedModel
+    from tabpfn_operators.reading import Casts, Compression, Filters
 
 #: XCom key under which the model is known while the fit is running.
 PENDING_MODEL_KEY = "pending_model"
@@ -39,6 +40,10 @@ class TabPFNFitOperator(TabPFNBaseOperator):
         thinking: Arguments of a thinking fit, for instance `{"effort": "high"}`; such a fit is billed.
         features: Feature columns; None takes all but the target.
         exclude: Columns to leave out.
+        filters: Rows to keep, as JSON text `[["age", ">", 17]]`, or as lists; None, blank and `None` text keep all. A
+            template inside a list renders to text, so make numbers part of JSON text, or end it in `| tojson`.
+        casts: Columns to convert, as `{"code": "string"}` with Arrow's type names, or the same as JSON text.
+        recompress: Codec and level to send with, for slow links, as `("zstd", 9)`.
         model_version: Model version whose limits hold; None takes the server's default.
         name: A name for the model: letters, digits, dot, dash, underscore.
         wait_for_completion: False returns the pending model right after submission; predict operators wait for it.
@@ -58,11 +63,13 @@ class TabPFNFitOperator(TabPFNBaseOperator):
         "thinking",
         "features",
         "exclude",
+        "filters",
+        "casts",
         "model_version",
         "name",
         "tabpfn_conn_id",
     )
-    template_fields_renderers = {"config": "json", "thinking": "json", "features": "json", "exclude": "json"}
+    template_fields_renderers = dict.fromkeys(("config", "thinking", "features", "exclude", "filters", "casts"), "json")
     ui_color = "#e8e4fd"
 
     def __init__(
@@ -77,6 +84,9 @@ class TabPFNFitOperator(TabPFNBaseOperator):
         thinking: dict[str, Any] | None = None,
         features: Sequence[str] | None = None,
         exclude: Sequence[str] = (),
+        filters: "Filters | None" = None,
+        casts: "Casts | None" = None,
+        recompress: "Compression | None" = None,
         model_version: str | None = None,
         name: str | None = None,
         wait_for_completion: bool = True,
@@ -95,6 +105,9 @@ class TabPFNFitOperator(TabPFNBaseOperator):
         self.thinking = thinking
         self.features = features
         self.exclude = exclude
+        self.filters = filters
+        self.casts = casts
+        self.recompress = recompress
         self.model_version = model_version
         self.name = name
         self.wait_for_completion = wait_for_completion
@@ -157,6 +170,9 @@ class TabPFNFitOperator(TabPFNBaseOperator):
                     features=self.features,
                     exclude=self.exclude,
                     storage_options=hook.get_storage_options(self.source),
+                    filters=given(self.filters),
+                    casts=given(self.casts),
+                    recompress=self.recompress,
                     model_version=self.model_version,
                 )
                 return client.submit_fit_job(train_set, parameters=parameters, name=self.name, run=engine_run(context))

@@ -9,12 +9,13 @@ from airflow.providers.common.compat.sdk import AirflowFailException, conf
 from airflow_provider_tabpfn.exceptions import airflow_errors
 from airflow_provider_tabpfn.hooks.tabpfn import TabPFNHook
 from airflow_provider_tabpfn.lineage import engine_run, record_outlets
-from airflow_provider_tabpfn.operators.base import TabPFNBaseOperator
+from airflow_provider_tabpfn.operators.base import TabPFNBaseOperator, given
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from tabpfn_assets import FittedModel, PredictionSet
+    from tabpfn_operators.reading import Casts, Compression, Filters
 
 
 class TabPFNPredictOperator(TabPFNBaseOperator):
@@ -30,6 +31,10 @@ class TabPFNPredictOperator(TabPFNBaseOperator):
         destination: fsspec URL or path of the folder to write into.
         output_type: What to predict, for instance `probas`, `mean`, `quantiles`; None takes the task's default.
         quantiles: Quantiles in (0, 1) for `output_type="quantiles"` or `"full"`.
+        filters: Rows to keep, as JSON text `[["age", ">", 17]]`, or as lists; None, blank and `None` text keep all. A
+            template inside a list renders to text, so make numbers part of JSON text, or end it in `| tojson`.
+        casts: Columns to convert, as `{"code": "string"}` with Arrow's type names, or the same as JSON text.
+        recompress: Codec and level to send with, for slow links, as `("zstd", 9)`.
         redact_labels: Hash column names and class labels in `_lineage.json`.
         timeout: Seconds from the fit's submission until waiting for it is given up.
         deferrable: Wait for the fit in the triggerer instead of on the worker.
@@ -43,9 +48,11 @@ class TabPFNPredictOperator(TabPFNBaseOperator):
         "destination",
         "output_type",
         "quantiles",
+        "filters",
+        "casts",
         "tabpfn_conn_id",
     )
-    template_fields_renderers = {"model": "json", "quantiles": "json"}
+    template_fields_renderers = {"model": "json", "quantiles": "json", "filters": "json", "casts": "json"}
     url_fields = ("source", "destination")
     ui_color = "#e8e4fd"
 
@@ -57,6 +64,9 @@ class TabPFNPredictOperator(TabPFNBaseOperator):
         destination: str,
         output_type: str | None = None,
         quantiles: Sequence[float] | None = None,
+        filters: "Filters | None" = None,
+        casts: "Casts | None" = None,
+        recompress: "Compression | None" = None,
         redact_labels: bool = False,
         timeout: float = 3600.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -69,6 +79,9 @@ class TabPFNPredictOperator(TabPFNBaseOperator):
         self.destination = destination
         self.output_type = output_type
         self.quantiles = quantiles
+        self.filters = filters
+        self.casts = casts
+        self.recompress = recompress
         self.redact_labels = redact_labels
 
     def execute(self, context: "Context") -> dict[str, Any]:
@@ -132,6 +145,9 @@ class TabPFNPredictOperator(TabPFNBaseOperator):
                 output_type=self.output_type,
                 quantiles=self.quantiles,
                 storage_options=hook.get_storage_options(self.source),
+                filters=given(self.filters),
+                casts=given(self.casts),
+                recompress=self.recompress,
                 destination_options=hook.get_storage_options(self.destination),
                 run=engine_run(context),
                 redact_labels=self.redact_labels,
