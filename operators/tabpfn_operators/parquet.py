@@ -10,7 +10,7 @@ from typing import Any
 from tabpfn_assets import Feature
 from tabpfn_operators._objects import read_trouble
 from tabpfn_operators.errors import InvalidInputError, StorageError, TabPFNError
-from tabpfn_operators.storage import StorageOptions, StoredObject, look_up
+from tabpfn_operators.storage import StoredObject
 from tabpfn_operators.tables._source import Described
 
 #: Decoded bytes of one batch.
@@ -101,25 +101,6 @@ class ParquetSource:
             raise
         except Exception as error:  # of the storage's own library; its text may hold a signed URL
             raise read_trouble(self.stored, error) from None
-
-
-def open_parquet(url: str, options: StorageOptions | None = None) -> ParquetSource:
-    """Read a Parquet file's footer.
-
-    Args:
-        url: fsspec URL or plain path of one Parquet file.
-        options: fsspec storage options.
-
-    Returns:
-        What the footer says.
-
-    Raises:
-        InvalidInputError: It is missing, no Parquet file, encrypted or empty; the message names it and what to do.
-    """
-    source = read_footer(look_up(url, options))
-    if source.rows == 0:
-        raise InvalidInputError(f"{source.url} holds no rows; is the step that writes it done?")
-    return source
 
 
 def read_footer(stored: StoredObject) -> ParquetSource:

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tabpfn_operators.errors import InvalidInputError
-from tabpfn_operators.parquet import open_parquet
+from tabpfn_operators.parquet import read_footer
 from tabpfn_operators.spool import Spool, SpoolFile
+from tabpfn_operators.storage import look_up
 
 NUMBERS = pa.table({"a": pa.array(range(1000), pa.int64()), "b": [n / 7 for n in range(1000)]})
 
@@ -21,7 +22,7 @@ NUMBERS = pa.table({"a": pa.array(range(1000), pa.int64()), "b": [n / 7 for n in
 def stored(folder, table):
     path = folder / "source.parquet"
     pq.write_table(table, path)
-    return open_parquet(str(path))
+    return read_footer(look_up(str(path), None))
 
 
 def test_a_spool_leaves_nothing_behind(tmp_path, monkeypatch):

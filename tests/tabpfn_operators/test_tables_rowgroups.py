@@ -12,8 +12,9 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tabpfn_operators.errors import InvalidInputError
-from tabpfn_operators.parquet import open_parquet
+from tabpfn_operators.parquet import read_footer
 from tabpfn_operators.spool import Spool
+from tabpfn_operators.storage import look_up
 from tabpfn_operators.tables import _rowgroups as rowgroups
 from tabpfn_operators.tables._shelf import Shelf
 
@@ -89,7 +90,7 @@ def test_neighbouring_columns_are_fetched_together(tmp_path, monkeypatch):
     content = tmp_path / "rows.parquet"
     pq.write_table(TABLE.drop_columns(["nested"]), content, row_group_size=1000)
     fs.pipe_file("/rows.parquet", content.read_bytes())
-    source = open_parquet("memory://rows.parquet")
+    source = read_footer(look_up("memory://rows.parquet", None))
     real = rowgroups.read_row_groups
 
     class Noted:
@@ -128,7 +129,7 @@ def test_a_full_temporary_folder_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(rowgroups, "HELD_BYTES", 0)
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: open("/dev/full", "w+b", buffering=0))  # noqa: SIM115
     pq.write_table(TABLE.drop_columns(["nested"]), tmp_path / "rows.parquet")
-    source = open_parquet(str(tmp_path / "rows.parquet"))
+    source = read_footer(look_up(str(tmp_path / "rows.parquet"), None))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     with pytest.raises(InvalidInputError, match="set TMPDIR to a larger disk"), Spool(source, source.names) as spool:
@@ -142,7 +143,7 @@ def test_nothing_is_left_when_reading_stops_early(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     pq.write_table(TABLE, tmp_path / "rows.parquet")
-    source = open_parquet(str(tmp_path / "rows.parquet"))
+    source = read_footer(look_up(str(tmp_path / "rows.parquet"), None))
     reading = source.batches(["x1", "x2"])
     assert next(reading).num_rows
     reading.close()
