@@ -177,16 +177,30 @@ def column_problems(source: Described, columns: Sequence[str]) -> list[str]:
         if name in twice:
             continue
         kind = source.schema.field(name).type
-        if pat.is_nested(kind):
+        stored = _stored_type(kind)
+        if pat.is_nested(stored):
             problems.append(f"column {name!r} is nested ({kind}); flatten it or leave it out with exclude")
         elif (
-            pat.is_binary(kind)
-            or pat.is_large_binary(kind)
-            or pat.is_fixed_size_binary(kind)
-            or str(kind) == "binary_view"
+            pat.is_binary(stored)
+            or pat.is_large_binary(stored)
+            or pat.is_fixed_size_binary(stored)
+            or str(stored) == "binary_view"
         ):
             problems.append(f"column {name!r} is binary; decode it or leave it out with exclude")
     return problems
+
+
+def _stored_type(kind: Any) -> Any:
+    """Look through categories and extension types (a UUID is stored as binary, a pandas interval as a struct)."""
+    import pyarrow as pa
+
+    while True:
+        if isinstance(kind, pa.DictionaryType):
+            kind = kind.value_type
+        elif isinstance(kind, pa.BaseExtensionType):
+            kind = kind.storage_type
+        else:
+            return kind
 
 
 def index_columns(source: Described) -> frozenset[str]:

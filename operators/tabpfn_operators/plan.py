@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from tabpfn_assets import ClassLabel, Feature, Task
 from tabpfn_operators import preflight
+from tabpfn_operators.errors import InvalidInputError
 from tabpfn_operators.parquet import column_problems, features_of, index_columns
 from tabpfn_operators.reading import Reading, is_spliceable
 from tabpfn_operators.server import ModelLimit
@@ -98,9 +99,11 @@ def plan_train_set(
         The plan; what is wrong is in it.
 
     Raises:
-        InvalidInputError: The source cannot be read at all; the message says what to correct.
+        InvalidInputError: The source cannot be read at all, or there is no such task; the message says what to correct.
         StorageError: The storage did not answer; run again.
     """
+    if task is not None and task not in get_args(Task):
+        raise InvalidInputError(f"The task is {task!r}; name classification or regression.")
     table = reading.open()
     chosen, problems = preflight.select_features(
         table.names, target=target, features=features, exclude=exclude, index_columns=index_columns(table)

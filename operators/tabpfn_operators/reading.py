@@ -1,7 +1,7 @@
 """What an upload reads, and how: column chunks moved as bytes where that can be, decoded rows where it cannot."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,8 +25,8 @@ Table: TypeAlias = Any
 Filters: TypeAlias = Any
 #: Column name to Arrow type text, or the same as JSON text.
 Casts: TypeAlias = Mapping[str, str] | str
-#: Codec, and level or None for its usual one.
-Compression: TypeAlias = tuple[str, int | None]
+#: Codec, or codec and level.
+Compression: TypeAlias = str | tuple[str, int | None]
 
 _CODECS = ("zstd", "snappy", "gzip", "brotli", "lz4")
 
@@ -61,7 +61,7 @@ class Reading:
             CorruptParquetError: A file is damaged or its footer lies; write it again.
             StorageError: The storage did not answer; run again.
         """
-        check_compression(self.recompress)
+        read_compression(self.recompress)
         if self._kept:
             return self._kept[0]
         reason = why_not_spliced(self.source, filters=self.filters, casts=self.casts, recompress=self.recompress)
@@ -94,27 +94,32 @@ def is_spliceable(table: RowSource) -> "TypeIs[PartFiles]":
     return hasattr(table, "virtual")
 
 
-def check_compression(recompress: Compression | None) -> None:
-    """Refuse a codec or level that no writer knows.
+def read_compression(recompress: Compression | None) -> tuple[str, int | None] | None:
+    """Read codec and level, and refuse what no writer knows.
+
+    Args:
+        recompress: A codec, or a codec and its level.
+
+    Returns:
+        Codec, and level or None; None where nothing is asked for.
 
     Raises:
         InvalidInputError: The codec is unknown, or the level not one of its own.
     """
     if recompress is None:
-        return
-    pair: Any = recompress  # whoever calls from Python may hand over anything
-    codec, level = pair if _is_pair(pair) else (None, None)
+        return None
+    given: Any = (recompress,) if isinstance(recompress, str) else recompress  # from Python it may be anything
+    codec, level = (*given, None)[:2] if isinstance(given, tuple | list) and len(given) in {1, 2} else (None, None)
     if codec not in _CODECS:
-        raise InvalidInputError(f'recompress is a codec ({", ".join(_CODECS)}) and a level, for instance ("zstd", 9).')
+        raise InvalidInputError(
+            f'recompress is a codec ({", ".join(_CODECS)}) or a codec and its level, for instance ("zstd", 9).'
+        )
     if level is None:
-        return
+        return codec, None
     import pyarrow as pa
 
     low, high = (pa.Codec.minimum_compression_level, pa.Codec.maximum_compression_level)
     if codec == "snappy" or type(level) is not int or not low(codec) <= level <= high(codec):
         allowed = "none" if codec == "snappy" else f"{low(codec)} to {high(codec)}"
         raise InvalidInputError(f"recompress: {codec} has no level {level!r}; allowed: {allowed}.")
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
+    return codec, level

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -137,8 +137,21 @@ def _resolved(named: _Named) -> list[_Listed]:
     raise InvalidInputError(f"{named.shown} does not exist; check the path.")
 
 
+def _files_below(fs: Any, folder: str) -> Iterator[str]:
+    """List a local folder to its ends: `find` passes over folders that may not be read, and so loses their rows."""
+    for info in fs.ls(folder, detail=True):
+        path = str(info["name"])
+        if info["type"] != "directory":
+            yield path
+        elif os.access(path, os.R_OK | os.X_OK) or not path.rpartition("/")[2].startswith((".", "_", "lost+found")):
+            yield from _files_below(fs, path)
+
+
 def _in_folder(named: _Named) -> list[_Listed]:
-    paths = _ask(named, lambda: named.fs.find(named.path))
+    from fsspec.implementations.local import LocalFileSystem
+
+    local = isinstance(named.fs, LocalFileSystem)
+    paths = _ask(named, lambda: sorted(_files_below(named.fs, named.path)) if local else named.fs.find(named.path))
     below = [path.removeprefix(named.path).lstrip("/") for path in paths]
     for kind, mark in _FORMATS:
         if any(map(mark.match, below)):

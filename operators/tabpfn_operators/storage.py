@@ -73,6 +73,7 @@ def filesystem(url: str | os.PathLike[str], options: StorageOptions | None) -> t
 
     Raises:
         ConfigurationError: The protocol is unknown, or its package is not installed; the message names what to install.
+        StorageError: A storage that connects at once did not answer; run again.
     """
     from fsspec.core import url_to_fs
 
@@ -83,6 +84,10 @@ def filesystem(url: str | os.PathLike[str], options: StorageOptions | None) -> t
     url = str(os.fspath(url))
     if not url or url.isspace():
         raise ConfigurationError("The storage URL is empty; pass a path or an fsspec URL.")
+    if options is not None and not isinstance(options, Mapping):
+        raise ConfigurationError(
+            f"storage_options maps names to values, as a dict does; it is a {type(options).__name__}."
+        )
     extra = {} if "::" in url else {"use_listings_cache": False}
     try:
         fs, path = url_to_fs(url, **{**extra, **(options or {})})
@@ -94,6 +99,8 @@ def filesystem(url: str | os.PathLike[str], options: StorageOptions | None) -> t
         raise ConfigurationError(
             f"{public_url(url)}: storage options are not usable ({type(error).__name__})."
         ) from None
+    except OSError as error:  # some filesystems, FTP for one, connect when they are made
+        raise trouble(public_url(url), error, "reached", ConfigurationError) from None
     return fs, path
 
 

@@ -15,7 +15,7 @@ from tabpfn_operators.errors import ApiError, FittedModelNotFoundError, NotFound
 from tabpfn_operators.parquet import column_problems, features_of
 from tabpfn_operators.plan import TrainPlan, plan_train_set
 from tabpfn_operators.progress import Progress, ProgressCallback
-from tabpfn_operators.reading import Reading, is_spliceable
+from tabpfn_operators.reading import Reading, is_spliceable, read_compression
 from tabpfn_operators.server import ServerSettings, model_version_of
 from tabpfn_operators.spool import Spool
 from tabpfn_operators.storage import source_fingerprint
@@ -244,7 +244,7 @@ async def _bodies(
     if planned is not None:
         yield planned
         return
-    spool = Spool(table, *columns, **({"compression": reading.recompress} if reading.recompress else {}))
+    spool = Spool(table, *columns, compression=read_compression(reading.recompress) or ("zstd", None))
     steps = spool.write()
     try:
         await session.wire.call(spool.open)

@@ -60,8 +60,8 @@ def test_a_folder(refused, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"PAR1", b"x,y\n1,2\n" * 10, b"PAR1" + b"\0" * 100],
-    ids=["empty", "too short", "csv", "half a file"],
+    [b"", b"PAR1", b"x,y\n1,2\n" * 10],
+    ids=["empty", "too short", "csv"],
 )
 def test_no_parquet(refused, tmp_path, content):
     path = tmp_path / "table.parquet"
@@ -71,8 +71,12 @@ def test_no_parquet(refused, tmp_path, content):
 
 @pytest.mark.parametrize(
     "content",
-    [b"PAR1" + b"\x07" * 64 + (40).to_bytes(4, "little") + b"PAR1", b"\0" * 100 + b"\xff\xff\xff\x7fPAR1"],
-    ids=["no footer", "length beyond the file"],
+    [
+        b"PAR1" + b"\x07" * 64 + (40).to_bytes(4, "little") + b"PAR1",
+        b"\0" * 100 + b"\xff\xff\xff\x7fPAR1",
+        b"PAR1" + b"\0" * 100,
+    ],
+    ids=["no footer", "length beyond the file", "half a file"],
 )
 def test_a_damaged_footer(refused, tmp_path, content):
     path = tmp_path / "table.parquet"

@@ -61,8 +61,9 @@ def test_the_record_of_a_streamed_fit_is_handed_over_too(client, classification)
     assert kept == [model]
 
 
-def test_sigterm_during_the_wait_removes_the_spool_and_names_the_way_on(
-    classification, control, tmp_path, emulator, bearer
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_the_wait_removes_the_spool_and_names_the_way_on(
+    classification, control, tmp_path, emulator, bearer, stop
 ):
     control.configure(fit_seconds=20.0)
     spool = tmp_path / "spool"
@@ -74,9 +75,9 @@ def test_sigterm_during_the_wait_removes_the_spool_and_names_the_way_on(
     ) as process:
         assert any("submitted" in line for line in process.stderr)
         assert any("fit:" in line for line in process.stderr)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(stop)
         rest = process.stderr.read()
-    assert process.returncode == 143
+    assert process.returncode == 128 + stop
     assert "To wait again: tabpfn-providers wait" in rest
     assert list(spool.iterdir()) == []
 

@@ -320,7 +320,8 @@ def test_a_column_that_is_there_twice_is_kept_with_all_and_refused_by_name(tmp_p
     ("change", "error", "words"),
     [
         (lambda data: b"", InvalidInputError, "not a Parquet file"),
-        (lambda data: data[:-4] + b"PARX", InvalidInputError, "not a Parquet file"),
+        (lambda data: b"x" + data[1:-4] + b"PARX", InvalidInputError, "not a Parquet file"),
+        (lambda data: data[:-100], CorruptParquetError, "begins like Parquet and has no footer"),
         (lambda data: data[:-4] + b"PARE", NotSpliceableError, "encrypted"),
         (lambda data: data[:-8] + b"\xff\xff\xff\x7fPAR1", CorruptParquetError, "footer is said to have 2,147,483,647"),
         (lambda data: data[:-8] + b"\0\0\0\0PAR1", CorruptParquetError, "damaged"),

@@ -371,7 +371,7 @@ def test_compression_that_is_asked_for(send, write, emulator_folder):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("zstd", "recompress is a codec"),
+        ("zst", "recompress is a codec"),
         (("nope", 3), "recompress is a codec"),
         ((), "recompress is a codec"),
         (9, "recompress is a codec"),
@@ -385,6 +385,15 @@ def test_compression_that_is_not_there(client, write, journal, value, words):
     with pytest.raises(InvalidInputError, match=words):
         client.upload_train_set(write(plain()), "outcome", task="classification", recompress=value)
     assert PREPARE not in journal.routes()
+
+
+@pytest.mark.parametrize("value", ["zstd", ("zstd",), ["zstd", None]])
+def test_a_codec_alone_has_its_usual_level(client, write, value):
+    def upload(recompress):
+        return client.upload_train_set(write(plain()), "outcome", task="classification", recompress=recompress)
+
+    first = upload(("zstd", None))
+    assert upload(value).train_set_upload_id == first.train_set_upload_id, "equal bytes are known to the server"
 
 
 # Test sets

@@ -22,7 +22,8 @@ The API key comes from TABPFN_TOKEN (or PRIORLABS_API_KEY), never from the comma
 
 Exit codes: 0 done. 1 failed; running again may help. 2 running again cannot help: wrong input, setting or usage, or a
 failed fit. 3 the account: token, access or quota. 4 look before you repeat: a fit is still running, or nobody knows
-whether a billed call was carried out, or its output could not be written. 130 and 143: interrupted.
+whether a billed call was carried out, or its output could not be written. 129, 130 and 143:
+interrupted.
 """
 
 
@@ -60,6 +61,9 @@ def main() -> None:
     """Run the command line and exit with the documented code."""
     # The default ends the process at once and leaves the spooled copy of the data behind; schedulers stop us like this.
     signal.signal(signal.SIGTERM, _end)
+    # So does a terminal that closes; under nohup the signal is ignored, and stays so.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _end)
     try:
         build_app()()
     except TabPFNError as error:

@@ -230,7 +230,8 @@ def _footer(stored: StoredObject, end: bytes) -> tuple[bytes, int]:
     if magic == ENCRYPTED_MAGIC:
         raise _unusual(stored, "its footer is encrypted")
     if magic != MAGIC:
-        raise _not_parquet(stored)
+        begins_like_one = read_ranges([stored], [(0, len(MAGIC))])[0] == MAGIC
+        raise _cut(stored) if begins_like_one else _not_parquet(stored)
     start = stored.size - 8 - length
     if start < len(MAGIC) or length > MOST_FOOTER_BYTES:
         raise CorruptParquetError(
@@ -240,6 +241,13 @@ def _footer(stored: StoredObject, end: bytes) -> tuple[bytes, int]:
     if length + 8 <= len(end):
         return end[len(end) - 8 - length : -8], start
     return read_ranges([stored], [(start, stored.size - 8)])[0], start
+
+
+def _cut(stored: StoredObject) -> CorruptParquetError:
+    return CorruptParquetError(
+        f"{stored.url} is damaged: it begins like Parquet and has no footer at its end. Is the step that writes it "
+        "done? Write the file again."
+    )
 
 
 def _not_parquet(stored: StoredObject) -> InvalidInputError:
