@@ -113,3 +113,10 @@ def test_a_reader_that_fails_on_the_way():
 def test_a_table_without_rows():
     with pytest.raises(InvalidInputError, match="Table holds no rows"):
         open_table(TABLE.slice(0, 0))
+
+
+def test_a_reader_that_was_read_before_is_named():
+    reader = pa.table({"a": [1]}).to_reader()
+    reader.read_all()
+    with pytest.raises(InvalidInputError, match="RecordBatchReader holds no rows; was it read before"):
+        open_table(reader)

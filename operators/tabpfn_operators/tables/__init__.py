@@ -117,7 +117,9 @@ def open_table(
     condition = parse_filters(filters, schema)
     why = reason or why_not_spliced(source, filters=filters, casts=casts) or base.reason
     if base.rows == 0:
-        raise InvalidInputError(f"{base.url} holds no rows; is the step that writes it done?")
+        once = kind == "RecordBatchReader"
+        remedy = "was it read before? A reader can be read once." if once else "is the step that writes it done?"
+        raise InvalidInputError(f"{base.url} holds no rows; {remedy}")
     if isinstance(base, PartsSource) and condition is not None and _is_decided_by_statistics(condition, base, types):
         base = base.where(condition.expression)
     return RefinedSource(base, schema, types, condition, why)
