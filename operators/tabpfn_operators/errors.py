@@ -2,6 +2,7 @@
 
     TabPFNError
       ConfigurationError            settings or arguments of the client
+        StoreNotExclusiveError      two writers may both succeed in that store
       InvalidInputError             the source, the target or the columns
         LimitExceededError          larger than the server takes
         SourceChangedError          the source changed while it was read
@@ -9,6 +10,8 @@
         NotSpliceableError          valid, but its chunks cannot be moved as bytes
       DestinationError              predictions cannot be written there
       StorageError                  the storage of source or destination did not answer
+      RecordUnreadableError         a stored record is there, or may be, and cannot be read
+        RecordTooNewError           a newer version of this package wrote it
       ApiError                      the server answered with an error
         AuthenticationError         401
         AccessDeniedError           403
@@ -87,6 +90,14 @@ class ConfigurationError(TabPFNError):
     """A setting is missing or contradictory; nothing was sent. Terminal: correct the setting that is named."""
 
 
+class StoreNotExclusiveError(ConfigurationError):
+    """Two writers may both create the same object in that store, so it cannot hold claims, aliases or shared records.
+
+    Terminal: use a local folder, S3, Google Cloud Storage or Azure, or pass `allow_unsafe_store=True` where there is
+    never more than one writer.
+    """
+
+
 class InvalidInputError(TabPFNError, ValueError):
     """The source cannot be used as it is; nothing was sent, nothing billed. Terminal: correct the input that is named.
 
@@ -137,6 +148,17 @@ class StorageError(TabPFNError):
     """The storage of the source or the destination failed in a way that may pass. Not terminal: run again."""
 
     terminal = False
+
+
+class RecordUnreadableError(TabPFNError):
+    """A stored record may not be read or is damaged, which is never taken for "there is none": that could bill twice.
+
+    Terminal: check path and credentials; move a damaged record away once you know what it was.
+    """
+
+
+class RecordTooNewError(RecordUnreadableError):
+    """A newer version of this package wrote the record. Terminal: upgrade tabpfn-providers where this runs."""
 
 
 class ApiError(TabPFNError):
