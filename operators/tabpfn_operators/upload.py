@@ -49,6 +49,22 @@ async def plan(
 ) -> TrainPlan:
     """Ask the server for its limits and hold a source against them."""
     server = await get_settings(session)
+    return await _held_against(
+        session, server, reading, target, task=task, features=features, exclude=exclude, model_version=model_version
+    )
+
+
+async def _held_against(
+    session: Session,
+    server: ServerSettings,
+    reading: Reading,
+    target: str,
+    *,
+    task: Task | None,
+    features: Sequence[str] | None,
+    exclude: Sequence[str],
+    model_version: str | None,
+) -> TrainPlan:
     return await session.wire.call(
         lambda: plan_train_set(
             reading,
@@ -77,8 +93,8 @@ async def upload_train_set(
 ) -> TrainSet:
     """Check a source against the server's limits, then send its features and its target."""
     server = await get_settings(session)
-    planned = await plan(
-        session, reading, target, task=task, features=features, exclude=exclude, model_version=model_version
+    planned = await _held_against(
+        session, server, reading, target, task=task, features=features, exclude=exclude, model_version=model_version
     )
     planned.raise_problems()
     columns = (planned.feature_names, (target,))

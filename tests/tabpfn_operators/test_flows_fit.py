@@ -121,6 +121,11 @@ def test_progress_covers_every_row_and_byte(client, control, classification):
     assert (last["upload"].done, last["upload"].total) == (train_set.bytes_sent, train_set.bytes_sent)
 
 
+def test_an_upload_asks_for_the_limits_once(client, classification, journal):
+    upload(client, classification)
+    assert journal.routes().count("/tabpfn/get_settings") == 1
+
+
 def test_progress_covers_every_row_that_is_decoded(client, classification):
     seen = []
     train_set = upload(client, classification, progress=seen.append, recompress=("zstd", 3))
