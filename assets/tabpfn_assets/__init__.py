@@ -3,7 +3,7 @@
 Pure: no I/O, no clock, no engine. The verbs that make them live in `tabpfn_operators`.
 """
 
-from tabpfn_assets.evaluation import Evaluation
+from tabpfn_assets.evaluation import Check, Comparison, Curve, Decision, Evaluation, Interval
 from tabpfn_assets.fitted_model import FittedModel, FitTimings
 from tabpfn_assets.job import FitStatus, JobRecord
 from tabpfn_assets.names import Name, Task, public_url
@@ -15,7 +15,11 @@ from tabpfn_assets.sets import ClassLabel, Feature, SourceRef, TestSet, TrainSet
 __version__ = "0.1.0"
 
 __all__ = [
+    "Check",
     "ClassLabel",
+    "Comparison",
+    "Curve",
+    "Decision",
     "EngineRun",
     "Evaluation",
     "Feature",
@@ -23,6 +27,7 @@ __all__ = [
     "FitStatus",
     "FitTimings",
     "FittedModel",
+    "Interval",
     "JobRecord",
     "Name",
     "PredictionSet",

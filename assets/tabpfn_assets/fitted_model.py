@@ -24,16 +24,22 @@ class FittedModel(Record):
     Args:
         name: The name users know it by.
         fitted_train_set_id: The server's id of the fit.
-        train_set_upload_id: The upload it was fitted on.
+        train_set_upload_id: The upload it was fitted on; None where a model was taken over of which only the id is
+            known (`adopt_fit`, `from_tabpfn_client`).
         status: `pending` until the fit is known to be completed.
         target: Target column.
         features: Feature columns in the order sent; a test set must have them.
         classes: Sorted class labels: the order of the probability columns (contract 5). None for regression.
         rows: Train rows.
         source: Where the train rows came from.
+        fingerprint: Fit fingerprint: source, parameters, API and account (design.md, Identity).
         parameters: Task, config, systems and thinking, as sent.
         timings: Seconds by stage, as the server reported them.
         estimated_cost: Estimated tokens of the fit; None where nobody asked.
+        charged: Tokens that the fit cost; None where it is not known, because nobody asked or because others used the
+            account at the same time.
+        possible_orphans: Fits of equal content that may exist beside this one, because an answer was lost and the
+            request was sent again.
         evaluation: How good it was on a holdout.
         api_url: The API that holds it: base URL without secrets.
         account: The label of the account that holds it, where one was given.
@@ -47,16 +53,19 @@ class FittedModel(Record):
     schema_version: Literal[1] = 1
     name: Name | None = None
     fitted_train_set_id: str
-    train_set_upload_id: str
+    train_set_upload_id: str | None
     status: Literal["pending", "completed", "failed"]
     target: str
     features: tuple[Feature, ...]
     classes: tuple[ClassLabel, ...] | None = None
     rows: int = Field(ge=1)
     source: SourceRef
+    fingerprint: str | None = None
     parameters: FitParameters
     timings: FitTimings = {}
     estimated_cost: int | None = None
+    charged: int | None = Field(default=None, ge=0)
+    possible_orphans: int = Field(default=0, ge=0)
     evaluation: Evaluation | None = None
     api_url: PublicUrl | None = None
     account: str | None = None
@@ -95,6 +104,7 @@ class FittedModel(Record):
                 "features": features,
                 "classes": None if self.classes is None else tuple(redact_label(label) for label in self.classes),
                 "parameters": self.parameters.model_copy(update={"thinking": thinking}),
+                "evaluation": None if self.evaluation is None else self.evaluation.redacted(),
                 "redacted_fields": True,
             }
         )

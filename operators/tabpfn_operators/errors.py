@@ -10,6 +10,9 @@
         NotSpliceableError          valid, but its chunks cannot be moved as bytes
       DestinationError              predictions cannot be written there
       StorageError                  the storage of source or destination did not answer
+      ModelNotRecordedError         the lineage store has no such model, version or alias
+      AliasMovedError               another moved the alias meanwhile
+      CostExceededError             dearer than max_cost, or than what the pools have left
       RecordUnreadableError         a stored record is there, or may be, and cannot be read
         RecordTooNewError           a newer version of this package wrote it
       ApiError                      the server answered with an error
@@ -17,6 +20,7 @@
         AccessDeniedError           403
         NotFoundError               404
           FittedModelNotFoundError  404 for a fitted id
+            ModelGoneError          404 for a model whose record says how to fit it again
         RequestRejectedError        400, 409 without an id, 413, 422
         UpgradeRequiredError        426
         RateLimitedError            429, wait
@@ -150,6 +154,44 @@ class StorageError(TabPFNError):
     terminal = False
 
 
+class ModelNotRecordedError(TabPFNError):
+    """The lineage store holds no such model, version or alias. Terminal: choose one of those that the message names."""
+
+
+class AliasMovedError(TabPFNError):
+    """Another moved the alias between the look at it and this move; nothing was changed.
+
+    Terminal: look at where it points now, judge against that, and move it again.
+
+    Args:
+        message: What happened.
+        alias: The alias.
+        version: Version it points to now.
+    """
+
+    def __init__(self, message: str, *, alias: str, version: str) -> None:
+        super().__init__(message)
+        self.alias = alias
+        self.version = version
+
+
+class CostExceededError(TabPFNError):
+    """What was asked for costs more than `max_cost`, or than the account's pools have left; nothing was sent or billed.
+
+    Terminal: raise `max_cost`, fit less, or wait for the pools' reset.
+
+    Args:
+        message: What it would cost, and what is allowed.
+        estimated_cost: Tokens it would cost.
+        allowed: Tokens that are allowed or left.
+    """
+
+    def __init__(self, message: str, *, estimated_cost: int, allowed: int) -> None:
+        super().__init__(message)
+        self.estimated_cost = estimated_cost
+        self.allowed = allowed
+
+
 class RecordUnreadableError(TabPFNError):
     """A stored record may not be read or is damaged, which is never taken for "there is none": that could bill twice.
 
@@ -179,6 +221,35 @@ class NotFoundError(ApiError):
 
 class FittedModelNotFoundError(NotFoundError):
     """404 for a fitted id: the model is gone or another account's. Terminal: fit again, or use that account's token."""
+
+
+class ModelGoneError(FittedModelNotFoundError):
+    """404 for a fitted model whose record is at hand: it was deleted, or is another account's.
+
+    Terminal: use that account's token, or fit it again by the call that the message and `refit` hold.
+
+    Args:
+        message: What happened, with the call.
+        fitted_train_set_id: The model.
+        refit: The call that fits it again, as Python.
+        status: HTTP status.
+        code: The server's error code.
+        trace_id: The server's id of the request.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        fitted_train_set_id: str,
+        refit: str,
+        status: int | None = 404,
+        code: str | None = None,
+        trace_id: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, trace_id=trace_id)
+        self.fitted_train_set_id = fitted_train_set_id
+        self.refit = refit
 
 
 class RequestRejectedError(ApiError):

@@ -19,7 +19,7 @@ def test_a_redacted_prediction_set_holds_none_either(predictions):
 
 def test_it_still_traces_the_model(model):
     redacted = model.redacted()
-    hidden = {"target", "features", "classes", "parameters", "redacted_fields"}
+    hidden = {"target", "features", "classes", "parameters", "evaluation", "redacted_fields"}
     kept = set(FittedModel.model_fields) - hidden
     assert {name: getattr(redacted, name) for name in kept} == {name: getattr(model, name) for name in kept}
     assert len(redacted.features) == len(model.features)
