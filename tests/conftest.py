@@ -297,3 +297,34 @@ def cli(monkeypatch, capsys, bearer, emulator):
         return Ran(end.value.code or 0, out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def run_at_once(tmp_path_factory):
+    """Run tasks of tests/tabpfn_operators/crash_driver.py at once, each in a process of its own; return its outcome."""
+    import json
+    import subprocess
+
+    script = Path(__file__).parent / "tabpfn_operators" / "crash_driver.py"
+    mine = ("AWS_", "FSSPEC_", "TABPFN_", "PRIORLABS_")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+    errors = tmp_path_factory.mktemp("driver") / "stderr"
+    with (
+        errors.open("wb") as said,
+        subprocess.Popen(
+            [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=env
+        ) as process,
+    ):
+
+        def run(*tasks):
+            said.seek(0)
+            said.truncate()
+            process.stdin.write(json.dumps(tasks).encode() + b"\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+            print(errors.read_text())  # shown where the test fails
+            return json.loads(answer)
+
+        yield run
+        process.stdin.close()
+        process.wait(60)

@@ -96,7 +96,7 @@ class Evaluation(Record):
     created_at: UtcTime
 
     def redacted(self) -> Self:
-        """Return the record with the target's name and class labels hashed; notes and curves, which may name them, go."""
+        """Return the record with target and class labels hashed; notes and curves, which may name them, go."""
         return self.model_copy(
             update={
                 "target": redact_name(self.target),

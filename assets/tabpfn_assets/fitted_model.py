@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from tabpfn_assets._record import Record, UtcTime
+from tabpfn_assets._record import Record, Recorded, UtcTime
 from tabpfn_assets._redact import redact_label, redact_name
 from tabpfn_assets.evaluation import Evaluation
 from tabpfn_assets.names import Name, PublicUrl, Task
@@ -61,7 +61,7 @@ class FittedModel(Record):
     rows: int = Field(ge=1)
     source: SourceRef
     fingerprint: str | None = None
-    parameters: FitParameters
+    parameters: Recorded[FitParameters]
     timings: FitTimings = {}
     estimated_cost: int | None = None
     charged: int | None = Field(default=None, ge=0)

@@ -35,6 +35,7 @@ class JobRecord(Record):
             jobs may run at the server that nothing names.
         error: Why it failed, in the server's words.
         error_code: The server's code for the failure.
+        usage: The account's usage right before a billed submission, as the server told it.
         train_set: What is on the server, from phase `uploaded` on.
         model: The fitted model, from phase `submitted` on.
     """
@@ -53,6 +54,7 @@ class JobRecord(Record):
     resubmissions: int = Field(default=0, ge=0)
     error: str | None = None
     error_code: str | None = None
+    usage: dict[str, object] | None = None
     train_set: TrainSet | None = None
     model: FittedModel | None = None
 

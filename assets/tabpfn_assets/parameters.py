@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from tabpfn_assets._record import Asked
 from tabpfn_assets.names import Task
 
 
-class Thinking(BaseModel):
+class Thinking(Asked):
     """Thinking mode of a fit: the server searches longer for a better model, and bills the fit.
 
     Args:
@@ -18,8 +19,6 @@ class Thinking(BaseModel):
         time_col: Column that orders rows in time.
         group_time_col: Time column within groups; needs `group_col`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     effort: Literal["medium", "high"] = "medium"
     timeout_secs: Annotated[float, Field(gt=0)] | None = None
@@ -37,7 +36,7 @@ class Thinking(BaseModel):
         return self
 
 
-class FitParameters(BaseModel):
+class FitParameters(Asked):
     """Everything about a fit that is not data.
 
     Args:
@@ -48,8 +47,6 @@ class FitParameters(BaseModel):
         text_handling: Text preset of the nested wire form; None leaves the server's default.
         thinking: Thinking mode, or None for a standard fit, which is free (contract 4.2).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     task: Task
     config: dict[str, Any] = {}

@@ -29,6 +29,10 @@ class PredictionSet(Record):
         model: The model that predicted.
         metadata: What the server said about the call (contract 5): billing version, execution mode, cache outcome.
         timings: Seconds by stage, as the server reported them.
+        estimated_cost: Estimated tokens of the call (credits where the server's pricing is an old one); None where
+            nobody asked.
+        charged: Tokens that the call cost; None where it is not known, because nobody asked or because others used the
+            account at the same time.
         run: The engine run that made it.
         packages: Versions of the packages that took part.
         created_at: When it was written (UTC).
@@ -46,6 +50,8 @@ class PredictionSet(Record):
     model: FittedModel
     metadata: dict[str, object] = {}
     timings: dict[str, float | None] = {}
+    estimated_cost: int | None = None
+    charged: int | None = Field(default=None, ge=0)
     run: EngineRun | None = None
     packages: dict[str, str] = {}
     created_at: UtcTime

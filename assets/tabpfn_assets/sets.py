@@ -14,11 +14,12 @@ class Feature(Record):
 
     Args:
         name: Column name.
-        dtype: Arrow type as text, for instance `double` or `dictionary<values=string, indices=int8, ordered=0>`.
+        dtype: Arrow type as text, for instance `double` or `dictionary<values=string, indices=int8, ordered=0>`;
+            None where it is not known, because the model was taken over from elsewhere.
     """
 
     name: str
-    dtype: str
+    dtype: str | None = None
 
 
 class SourceRef(Record):

@@ -1,6 +1,7 @@
 """Account and server facts: settings, usage, cost, deletion. All free, all repeatable."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -33,9 +34,10 @@ async def get_model_limits(session: Session) -> ServerSettings:
     return await _ask(session, messages.get("/tabpfn/get_model_limits"), ServerSettings, "max_model_limit")
 
 
-async def get_api_usage(session: Session) -> ApiUsage:
+async def get_api_usage(session: Session, *, read_timeout: float | None = None) -> ApiUsage:
     """Read tokens used and allowed (contract 1.10)."""
-    return await _ask(session, messages.post("/get_api_usage/"), ApiUsage, "current_usage")
+    request = replace(messages.post("/get_api_usage/"), read_timeout=read_timeout)
+    return await _ask(session, request, ApiUsage, "current_usage")
 
 
 async def estimate_cost(session: Session, dimensions: Mapping[str, Any]) -> CostEstimate:

@@ -176,9 +176,7 @@ class AliasMovedError(TabPFNError):
 
 
 class CostExceededError(TabPFNError):
-    """What was asked for costs more than `max_cost`, or than the account's pools have left; nothing was sent or billed.
-
-    Terminal: raise `max_cost`, fit less, or wait for the pools' reset.
+    """It would cost more than `max_cost` or the pools' rest. Terminal: raise `max_cost`, do less, or wait for a reset.
 
     Args:
         message: What it would cost, and what is allowed.

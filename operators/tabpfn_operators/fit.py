@@ -2,9 +2,8 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
 
 from tabpfn_assets import EngineRun, FitParameters, FitStatus, FittedModel, JobRecord, TrainSet
 from tabpfn_assets.names import NAME_PATTERN
@@ -24,17 +23,14 @@ from tabpfn_operators.errors import (
     OutcomeUnknownError,
     RequestRejectedError,
     ServerError,
-    StaleUploadError,
     TabPFNError,
 )
 from tabpfn_operators.jobs import FitLook
 from tabpfn_operators.packages import package_versions
 from tabpfn_operators.progress import Progress, ProgressCallback
-from tabpfn_operators.reading import Reading
-from tabpfn_operators.server import model_version_of
-from tabpfn_operators.upload import is_stale, stale_upload, upload_train_set
+from tabpfn_operators.resume import OnUnknown
+from tabpfn_operators.upload import is_stale, stale_upload
 
-OnUnknown = Literal["auto", "raise", "resubmit"]
 OnSubmitted = Callable[[FittedModel], object]
 
 
@@ -64,7 +60,7 @@ async def submit_fit_job(
             ) from None
         raise
     data = messages.read_object(answer, request.label, "fitted_train_set_id")
-    return _record(session, train_set, str(data["fitted_train_set_id"]), parameters, name, run)
+    return fit_record(session, train_set, str(data["fitted_train_set_id"]), parameters, name, run)
 
 
 async def _has_route(session: Session, request: Request) -> bool:
@@ -118,8 +114,23 @@ async def _fit_in_one_post(
             code=error.code,
             trace_id=error.trace_id,
         ) from None
-    model = _record(session, train_set, status.fitted_train_set_id, parameters, name, run)
+    model = fit_record(session, train_set, status.fitted_train_set_id, parameters, name, run)
     return jobs.completed(model, status) if status.status == "completed" else model
+
+
+async def create_fit(
+    session: Session,
+    train_set: TrainSet,
+    *,
+    parameters: FitParameters,
+    name: str | None,
+    run: EngineRun | None,
+    on_unknown: OnUnknown,
+    streamed: bool,
+) -> FittedModel:
+    """Create a fit, as a job or in one streamed POST; the record is pending, or completed after a stream."""
+    create = _fit_in_one_post if streamed else submit_fit_job
+    return await create(session, train_set, parameters=parameters, name=name, run=run, on_unknown=on_unknown)
 
 
 async def _create(
@@ -153,20 +164,28 @@ def check_arguments(*, name: str | None = None, timeout: float | None = None) ->
         raise ConfigurationError(f"timeout {timeout} is not usable; pass seconds, 0 or more.")
 
 
-def _check_parameters(parameters: object) -> None:
+def check_parameters(parameters: object) -> None:
+    """Refuse what is no FitParameters."""
     if not isinstance(parameters, FitParameters):
         raise ConfigurationError("parameters must be FitParameters, for instance FitParameters(task='classification').")
+    thinking = parameters.thinking
+    unknown = sorted({*(parameters.model_extra or ()), *((thinking and thinking.model_extra) or ())})
+    if unknown:
+        raise ConfigurationError(
+            f"These parameters come from a newer version, which knows {', '.join(unknown)}; upgrade tabpfn-providers, or "
+            "build FitParameters without."
+        )
 
 
 def _check_task(train_set: TrainSet, parameters: FitParameters) -> None:
-    _check_parameters(parameters)
+    check_parameters(parameters)
     if train_set.task != parameters.task:
         raise ConfigurationError(
             f"The train set was checked for {train_set.task}, the parameters say {parameters.task}; use one of them."
         )
 
 
-def _record(
+def fit_record(
     session: Session,
     train_set: TrainSet,
     fitted_id: str,
@@ -174,6 +193,7 @@ def _record(
     name: str | None,
     run: EngineRun | None,
 ) -> FittedModel:
+    """Make the record of a fit that the server has named, pending."""
     log.info("Fit %s submitted.", fitted_id)  # whoever is killed now finds the id in the log
     return FittedModel(
         name=name,
@@ -251,50 +271,3 @@ async def look_at_fit(session: Session, job: JobRecord) -> FitLook:
         log.warning("Could not look at fit %s: %s Looking again.", fitted_id, error)
         status = FitStatus(fitted_train_set_id=fitted_id, status="pending")
     return FitLook(status, jobs.next_look(job, status, now=time.time(), jitter=session.jitter()))
-
-
-async def fit(
-    session: Session,
-    reading: Reading,
-    target: str,
-    *,
-    parameters: FitParameters,
-    features: Sequence[str] | None,
-    exclude: Sequence[str],
-    name: str | None,
-    run: EngineRun | None,
-    streamed: bool,
-    timeout: float | None,
-    on_unknown: OnUnknown,
-    on_submitted: OnSubmitted | None,
-    checksum: bool | None,
-    progress: ProgressCallback,
-) -> FittedModel:
-    """Upload, submit and wait; upload and submit once more where the server's own copy turns out useless."""
-    _check_parameters(parameters)
-    check_arguments(name=name, timeout=timeout)
-
-    async def created(*, force_reupload: bool) -> FittedModel:
-        train_set = await upload_train_set(
-            session,
-            reading,
-            target,
-            task=parameters.task,
-            features=features,
-            exclude=exclude,
-            model_version=model_version_of(parameters.config),
-            force_reupload=force_reupload,
-            checksum=checksum,
-            progress=progress,
-        )
-        create = _fit_in_one_post if streamed else submit_fit_job
-        return await create(session, train_set, parameters=parameters, name=name, run=run, on_unknown=on_unknown)
-
-    try:
-        model = await created(force_reupload=False)
-    except StaleUploadError as error:
-        log.warning("%s Doing so once.", error.message)
-        model = await created(force_reupload=True)
-    if on_submitted is not None:
-        await session.wire.call(on_submitted, model)
-    return await wait_for_fit(session, model, timeout=timeout, progress=progress)

@@ -11,6 +11,7 @@ from tabpfn_operators.errors import InvalidInputError
 from tabpfn_operators.parquet import column_problems, features_of, index_columns
 from tabpfn_operators.reading import Reading, is_spliceable
 from tabpfn_operators.server import ModelLimit
+from tabpfn_operators.storage import source_fingerprint
 from tabpfn_operators.tables._source import RowSource
 from tabpfn_operators.target import profile_target, target_type_problem
 
@@ -143,6 +144,51 @@ def plan_train_set(
         table=table,
         bodies=bodies,
     )
+
+
+def fingerprint_of(table: RowSource, columns: Sequence[str], target: str | None) -> str:
+    """Identify what is read of a source: without reading it where it is stored, by its values where it is in memory.
+
+    Args:
+        table: The source.
+        columns: Columns, in order.
+        target: Target column; None for a test set.
+
+    Returns:
+        64 hex digits (design.md, Identity).
+    """
+    digests = table.digests
+    if not table.objects:
+        from tabpfn_operators.tables._digest import content_digest
+
+        digests = (content_digest(table, (*columns, *((target,) if target is not None else ()))),)
+    return source_fingerprint(table.objects, digests, columns, target, refinement=getattr(table, "refinement", ""))
+
+
+def train_set_fingerprint(
+    reading: Reading, target: str, *, features: Sequence[str] | None, exclude: Sequence[str]
+) -> str:
+    """Identify a train set from its footers, before anything is planned, and keep the opened source for the plan.
+
+    Args:
+        reading: The source.
+        target: Column to predict.
+        features: Feature columns in order; None takes all but the target, `exclude` and pandas index columns.
+        exclude: Columns that stay at home.
+
+    Returns:
+        64 hex digits (design.md, Identity).
+
+    Raises:
+        InvalidInputError: The source cannot be read at all, or has no such columns; the message says what to correct.
+        StorageError: The storage did not answer; run again.
+    """
+    table = reading.open(keep=True)
+    chosen, problems = preflight.select_features(
+        table.names, target=target, features=features, exclude=exclude, index_columns=index_columns(table)
+    )
+    preflight.raise_problems(table.url, problems)
+    return fingerprint_of(table, chosen, target)
 
 
 def _bodies(table: RowSource, features: Sequence[str], target: str) -> "tuple[VirtualParquet, VirtualParquet] | None":

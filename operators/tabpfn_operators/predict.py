@@ -1,13 +1,16 @@
 """Predict: check the destination, upload, predict once, write, and leave the record last."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from tabpfn_assets import EngineRun, FittedModel, PredictionSet, TestSet
 from tabpfn_operators import _messages as messages
 from tabpfn_operators._call import Session, call, log
 from tabpfn_operators._messages import Request
+from tabpfn_operators.cost import charged, check_predict_cost, usage_before
 from tabpfn_operators.errors import (
     ApiError,
     FittedModelNotFoundError,
@@ -21,6 +24,7 @@ from tabpfn_operators.errors import (
 )
 from tabpfn_operators.packages import package_versions
 from tabpfn_operators.predictions import Prediction, check_output, decode, write_parquet
+from tabpfn_operators.pricing import check_max_cost
 from tabpfn_operators.progress import Progress, ProgressCallback
 from tabpfn_operators.reading import Reading
 from tabpfn_operators.settings import is_loopback
@@ -98,6 +102,12 @@ async def _follow(session: Session, answer: Mapping[str, Any], request: Request)
     return data["prediction"] if isinstance(data, dict) and "prediction" in data else data
 
 
+@dataclass(frozen=True)
+class _Bill:
+    estimated_cost: int | None
+    charged: int | None
+
+
 async def predict(
     session: Session,
     model: FittedModel,
@@ -109,10 +119,12 @@ async def predict(
     destination_options: StorageOptions | None,
     run: EngineRun | None,
     redact_labels: bool,
+    max_cost: int | None,
     checksum: bool | None,
     progress: ProgressCallback,
 ) -> PredictionSet:
     """Predict a source and write predictions and their record into a folder."""
+    check_max_cost(max_cost)
     if model.status != "completed":
         raise InvalidInputError(
             f"The fit {model.fitted_train_set_id} is {model.status}; wait for it before predicting."
@@ -121,25 +133,23 @@ async def predict(
     target = await session.wire.call(folder, destination, destination_options)
     await session.wire.call(target.check_writable)
 
-    async def predicted(*, force_reupload: bool) -> tuple[TestSet, Prediction]:
-        test_set = await upload_test_set(
-            session,
-            model,
-            reading,
-            output_type=chosen,
-            force_reupload=force_reupload,
-            checksum=checksum,
-            progress=progress,
-        )
-        progress(Progress("predict", 0, test_set.rows, "rows"))
-        return test_set, await predict_test_set(session, model, test_set, output_type=chosen, quantiles=quantiles)
-
+    once = partial(
+        _predict_once,
+        session,
+        model,
+        reading,
+        output_type=chosen,
+        quantiles=quantiles,
+        max_cost=max_cost,
+        checksum=checksum,
+        progress=progress,
+    )
     try:
-        test_set, prediction = await predicted(force_reupload=False)
+        test_set, prediction, bill = await once(force_reupload=False)
     except StaleUploadError as error:
         # Refused, so not billed: one more call is the first that can be (contract 2.3).
         log.warning("%s Doing so once.", error.message)
-        test_set, prediction = await predicted(force_reupload=True)
+        test_set, prediction, bill = await once(force_reupload=True)
     progress(Progress("write", 0, test_set.rows, "rows"))
     record = PredictionSet(
         uri=target.file_url(PREDICTIONS_FILE),
@@ -153,6 +163,8 @@ async def predict(
         model=model,
         metadata=dict(prediction.metadata),
         timings=dict(prediction.timings),
+        estimated_cost=bill.estimated_cost,
+        charged=bill.charged,
         run=run,
         packages=package_versions(),
         created_at=datetime.now(UTC),
@@ -162,6 +174,41 @@ async def predict(
     await session.wire.call(_write, target, prediction, record)
     progress(Progress("write", test_set.rows, test_set.rows, "rows"))
     return record
+
+
+async def _predict_once(
+    session: Session,
+    model: FittedModel,
+    reading: Reading,
+    *,
+    output_type: str,
+    quantiles: Sequence[float] | None,
+    max_cost: int | None,
+    force_reupload: bool,
+    checksum: bool | None,
+    progress: ProgressCallback,
+) -> tuple[TestSet, Prediction, _Bill]:
+    estimate: int | None = None
+
+    async def approve(rows: int) -> None:
+        nonlocal estimate
+        estimate = (await check_predict_cost(session, model, rows=rows, max_cost=max_cost)).total
+
+    test_set = await upload_test_set(
+        session,
+        model,
+        reading,
+        output_type=output_type,
+        force_reupload=force_reupload,
+        checksum=checksum,
+        progress=progress,
+        approve=None if max_cost is None else approve,
+    )
+    # Not before the upload, which takes long: what others use meanwhile would hide the charge.
+    before = None if max_cost is None else await usage_before(session)
+    progress(Progress("predict", 0, test_set.rows, "rows"))
+    prediction = await predict_test_set(session, model, test_set, output_type=output_type, quantiles=quantiles)
+    return test_set, prediction, _Bill(estimate, await charged(session, before, estimate, billed=True))
 
 
 def _write(target: Folder, prediction: Prediction, record: PredictionSet) -> None:

@@ -197,15 +197,16 @@ def schema_problems(model: FittedModel, found: Sequence[Feature]) -> list[str]:
         found: Columns of the test set.
 
     Returns:
-        Texts that name the column and the remedy; columns the model does not know are no problem, they stay at home.
+        Texts that name the column and the remedy. Columns the model does not know are no problem, they stay at home;
+        nor is a type where one of the two is not known.
     """
     have = {feature.name: feature.dtype for feature in found}
     problems = []
     for feature in model.features:
         dtype = have.get(feature.name)
-        if dtype is None:
+        if feature.name not in have:
             problems.append(f"feature {feature.name!r} of the model is missing")
-        elif kind_of(dtype) != kind_of(feature.dtype):
+        elif dtype is not None and feature.dtype is not None and kind_of(dtype) != kind_of(feature.dtype):
             problems.append(f"feature {feature.name!r} is {dtype}, the model was fitted with {feature.dtype}; cast it")
     return problems
 

@@ -50,8 +50,11 @@ class Reading:
     recompress: Compression | None = None
     _kept: list[RowSource] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def open(self) -> RowSource:
+    def open(self, *, keep: bool = False) -> RowSource:
         """Read the footers and decide how the rows will be read; the copy of what can be read only once is kept.
+
+        Args:
+            keep: Return the same table from now on, so that its identity is what it was at first.
 
         Returns:
             Part files whose chunks are moved as bytes, or else rows to decode; the log says why.
@@ -64,6 +67,12 @@ class Reading:
         read_compression(self.recompress)
         if self._kept:
             return self._kept[0]
+        table = self._open()
+        if keep or reads_once(self.source):
+            self._kept.append(table)
+        return table
+
+    def _open(self) -> RowSource:
         reason = why_not_spliced(self.source, filters=self.filters, casts=self.casts, recompress=self.recompress)
         if reason is None:
             from tabpfn_operators.sources import find_objects
@@ -84,8 +93,6 @@ class Reading:
             self.source, options=self.storage_options, filters=self.filters, casts=self.casts, reason=reason
         )
         log.info("%s is decoded and spooled to disk, because of: %s.", table.url, reason)
-        if reads_once(self.source):
-            self._kept.append(table)
         return table
 
 

@@ -1,6 +1,7 @@
 """Objects on any fsspec storage: open, identify, write; errors that name the URL without its secrets."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -23,6 +24,10 @@ StorageOptions = Mapping[str, Any]
 
 #: The first of these that the store names identifies a version of an object (design.md, Identity).
 _VERSION_KEYS = ("version_id", "VersionId", "generation", "etag", "ETag", "content_md5", "md5Hash", "md5", "crc32c")
+#: What s3fs makes of a busy or failing server (500, 503, SlowDown), and the system of a network that is away.
+_PASSING = frozenset(
+    {errno.EIO, errno.EBUSY, errno.EAGAIN, errno.ENETUNREACH, errno.EHOSTUNREACH, getattr(errno, "EREMOTEIO", errno.EIO)}
+)
 _TIME_KEYS = ("mtime", "LastModified", "last_modified", "updated", "created")
 
 
@@ -209,7 +214,8 @@ def _identity(info: Mapping[str, Any]) -> str:
 def trouble(shown: str, error: Exception, verb: str, wrong: type[TabPFNError]) -> TabPFNError:
     """Tell a wrong path (an error of class `wrong`) from storage that did not answer; stores have their own classes."""
     lasting = isinstance(error, OSError | NotImplementedError | ValueError | AttributeError)
-    if lasting and not isinstance(error, ConnectionError | TimeoutError):
+    passing = isinstance(error, ConnectionError | TimeoutError) or getattr(error, "errno", None) in _PASSING
+    if lasting and not passing:
         return wrong(f"{shown} cannot be {verb} ({type(error).__name__}); check path and credentials.")
     return StorageError(f"{shown} could not be {verb} ({type(error).__name__}); run again, or check the credentials.")
 

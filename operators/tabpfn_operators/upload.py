@@ -1,7 +1,7 @@
 """Upload: check, make the bodies, transfer them."""
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -10,17 +10,21 @@ from tabpfn_operators import _messages as messages
 from tabpfn_operators import preflight
 from tabpfn_operators._call import Session
 from tabpfn_operators._messages import Body
+from tabpfn_operators._run import Flow
 from tabpfn_operators.account import get_settings
-from tabpfn_operators.errors import ApiError, FittedModelNotFoundError, NotFoundError, StaleUploadError
+from tabpfn_operators.errors import ApiError, NotFoundError, StaleUploadError
 from tabpfn_operators.parquet import column_problems, features_of
-from tabpfn_operators.plan import TrainPlan, plan_train_set
+from tabpfn_operators.plan import TrainPlan, fingerprint_of, plan_train_set
 from tabpfn_operators.progress import Progress, ProgressCallback
 from tabpfn_operators.reading import Reading, is_spliceable, read_compression
+from tabpfn_operators.refit import gone
 from tabpfn_operators.server import ServerSettings, model_version_of
 from tabpfn_operators.spool import Spool
-from tabpfn_operators.storage import source_fingerprint
 from tabpfn_operators.tables._source import RowSource
 from tabpfn_operators.transfer import Opening, transfer
+
+#: A flow that refuses rows by raising, when they are counted and none has been sent.
+Approve = Callable[[int], Flow[object]]
 
 _TRAIN_SET = Opening(
     lambda infos, force: messages.prepare_train_set_upload(*infos, force_reupload=force),
@@ -90,6 +94,7 @@ async def upload_train_set(
     force_reupload: bool,
     checksum: bool | None,
     progress: ProgressCallback,
+    before_sending: Callable[[TrainPlan], Awaitable[object]] | None = None,
 ) -> TrainSet:
     """Check a source against the server's limits, then send its features and its target."""
     server = await get_settings(session)
@@ -97,6 +102,8 @@ async def upload_train_set(
         session, server, reading, target, task=task, features=features, exclude=exclude, model_version=model_version
     )
     planned.raise_problems()
+    if before_sending is not None:
+        await before_sending(planned)
     columns = (planned.feature_names, (target,))
     async with _bodies(session, reading, planned.table, columns, planned.bodies, progress=progress) as (x, y):
         _check_bytes(planned.table, server, x, y)
@@ -110,7 +117,7 @@ async def upload_train_set(
             progress=progress,
         )
         rows = y.num_rows
-        source = await session.wire.call(_source_ref, planned.table, (x, y), rows, planned.feature_names, target)
+        source = await session.wire.call(_source_ref, planned.table, rows, planned.feature_names, target)
     return TrainSet(
         train_set_upload_id=sent.upload_id,
         task=task,
@@ -133,18 +140,21 @@ async def upload_test_set(
     force_reupload: bool,
     checksum: bool | None,
     progress: ProgressCallback,
+    approve: Approve | None = None,
 ) -> TestSet:
     """Check a source against the model and the server's limits, then send the model's features."""
     server = await get_settings(session)
     table = await session.wire.call(reading.open)
-    _check_test_set(table, model, server, output_type, table.rows)
+    check_test_set(table, model, server, output_type, table.rows)
     names = model.feature_names
     planned = (await session.wire.call(table.virtual, names),) if is_spliceable(table) else None
     async with _bodies(session, reading, table, (names,), planned, progress=progress) as (x,):
         rows = x.num_rows
         if table.rows is None:
-            _check_test_set(table, model, server, output_type, rows)
+            check_test_set(table, model, server, output_type, rows)
         _check_bytes(table, server, x)
+        if approve is not None:
+            await approve(rows)
         try:
             sent = await transfer(
                 session,
@@ -156,14 +166,8 @@ async def upload_test_set(
                 progress=progress,
             )
         except NotFoundError as error:
-            raise FittedModelNotFoundError(
-                f"The server does not know the fitted model {model.fitted_train_set_id}: it is gone or another "
-                "account's. Fit again, or use that account's token.",
-                status=error.status,
-                code=error.code,
-                trace_id=error.trace_id,
-            ) from None
-        source = await session.wire.call(_source_ref, table, (x,), rows, names, None)
+            raise gone(model, error) from None
+        source = await session.wire.call(_source_ref, table, rows, names, None)
     return TestSet(
         test_set_upload_id=sent.upload_id,
         fitted_train_set_id=model.fitted_train_set_id,
@@ -206,7 +210,7 @@ class TableBody(Body, Protocol):
         """Rows."""
 
 
-def _check_test_set(
+def check_test_set(
     table: RowSource, model: FittedModel, server: ServerSettings, output_type: str, rows: int | None
 ) -> None:
     names = frozenset(table.names)
@@ -231,16 +235,10 @@ def _check_bytes(table: RowSource, server: ServerSettings, *files: Body) -> None
     preflight.raise_problems(table.url, (), over)
 
 
-def _source_ref(
-    table: RowSource, bodies: Sequence[Body], rows: int, columns: Sequence[str], target: str | None
-) -> SourceRef:
-    # A table in memory has no identity but its content, which was hashed when it was spooled.
-    digests = table.digests or tuple(getattr(body, "crc32c", "") for body in bodies)
+def _source_ref(table: RowSource, rows: int, columns: Sequence[str], target: str | None) -> SourceRef:
     return SourceRef(
         uris=tuple(stored.url for stored in table.objects),
-        fingerprint=source_fingerprint(
-            table.objects, digests, columns, target, refinement=getattr(table, "refinement", "")
-        ),
+        fingerprint=fingerprint_of(table, columns, target),
         size_bytes=table.size,
         rows=rows,
     )

@@ -87,7 +87,7 @@ def _timings(timings: Mapping[str, float | None]) -> Metadata:
 
 
 def _train_schema(model: FittedModel) -> dg.TableSchema:
-    features = [dg.TableColumn(f.name, f.dtype, tags={"role": "feature"}) for f in model.features]
+    features = [dg.TableColumn(f.name, f.dtype or "unknown", tags={"role": "feature"}) for f in model.features]
     target = dg.TableColumn(model.target, _label_type(model.classes), tags={"role": "target"})
     return dg.TableSchema([*features, target])
 

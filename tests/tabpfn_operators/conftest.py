@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tabpfn_assets import FittedModel
+from tabpfn_assets import Evaluation, FittedModel
 from tabpfn_operators import AsyncClient, Client
 
 settings.register_profile("tabpfn", derandomize=True, deadline=None)
@@ -240,5 +240,75 @@ def build_model() -> Callable[..., FittedModel]:
             "created_at": "2026-11-21T00:00:00Z",
         }
         return FittedModel.model_validate({**record, **fields})
+
+    return build
+
+
+@pytest.fixture
+def build_evaluation() -> Callable[..., Evaluation]:
+    """Build an evaluation of the model that `build_model` builds; any field may be another."""
+
+    def build(**fields: Any) -> Evaluation:
+        record = {
+            "fitted_train_set_id": "fitted-1",
+            "task": "classification",
+            "target": "y",
+            "headline": "log_loss",
+            "metrics": {"log_loss": 0.5},
+            "rows": 10,
+            "rows_scored": 10,
+            "rows_evaluated": 10,
+            "seed": 0,
+            "classes": ["no", "yes"],
+            "created_at": "2026-11-21T01:00:00Z",
+        }
+        return Evaluation.model_validate({**record, **fields})
+
+    return build
+
+
+@pytest.fixture
+def build_judged() -> Callable[..., Evaluation]:
+    """Build an evaluation of the model of `build_model`, with every plot its task has; any field may be another."""
+
+    def build(task: str = "classification", **fields: Any) -> Evaluation:
+        steps = [step / 20 for step in range(21)]
+        record: dict[str, Any] = {
+            "fitted_train_set_id": "fitted-1",
+            "task": task,
+            "target": "y",
+            "rows": 1200,
+            "rows_scored": 1200,
+            "rows_evaluated": 1000,
+            "seed": 7,
+            "created_at": "2026-11-21T00:00:00Z",
+        }
+        if task == "regression":
+            record |= {
+                "headline": "rmse",
+                "metrics": {"rmse": 2.5, "mae": 1.9, "r2": 0.8, "pinball": 0.7, "coverage_80": 0.78},
+                "baseline": {"rmse": 6.0, "mae": 4.8, "r2": 0.0},
+                "interval": {"low": 2.3, "high": 2.7, "resamples": 1000},
+                "curves": {
+                    "residuals": [(-8 + 0.4 * i, -7.6 + 0.4 * i, float(400 - (i - 20) ** 2)) for i in range(40)],
+                    "predicted_actual": [(i / 10, i / 10 + i % 7 - 3) for i in range(500)],
+                    "coverage": [(0.2, 0.18), (0.4, 0.41), (0.6, 0.57), (0.8, 0.78)],
+                },
+            }
+        else:
+            record |= {
+                "headline": "log_loss",
+                "metrics": {"log_loss": 0.31, "accuracy": 0.88, "ece": 0.02},
+                "baseline": {"log_loss": 0.69, "accuracy": 0.55, "ece": 0.0},
+                "interval": {"low": 0.28, "high": 0.34, "resamples": 1000},
+                "classes": ["no", "yes"],
+                "confusion": [(480, 70), (50, 400)],
+                "curves": {
+                    "reliability": [(0.55, 0.5, 100.0), (0.75, 0.78, 300.0), (0.95, 0.97, 600.0)],
+                    "roc:1": [(step, step**0.25) for step in steps],
+                    "pr:1": [(step, 1 - 0.5 * step**4) for step in steps],
+                },
+            }
+        return Evaluation.model_validate({**record, **fields})
 
     return build

@@ -58,7 +58,8 @@ def test_the_record_of_a_streamed_fit_is_handed_over_too(client, classification)
     kept = []
     arguments = {"parameters": classification.parameters, "streamed": True, "on_submitted": kept.append}
     model = client.fit(classification.train, "outcome", **arguments)
-    assert kept == [model]
+    (handed_over,) = kept
+    assert handed_over.fitted_train_set_id == model.fitted_train_set_id
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])

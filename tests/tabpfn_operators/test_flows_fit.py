@@ -177,7 +177,7 @@ def test_a_duplicate_that_never_finished_is_sent_after_all(
     client, control, classification, unfinished, journal, streamed
 ):
     before = len(journal.rows(PREPARE))
-    model = client.fit(classification.train, "outcome", parameters=BILLED, streamed=streamed)
+    model = client.fit(classification.train, "outcome", parameters=BILLED, streamed=streamed, durable=False)
     assert [row["status"] for row in journal.rows(PREPARE)[before:]] == [409, 200]
     assert [row["status"] for row in journal.rows(FIT if streamed else SUBMIT)] == [422, 200]
     assert len(fits_of(control, journal)) == 1
@@ -237,7 +237,7 @@ def test_a_billed_fit_that_may_have_run_is_not_uploaded_for_again(client, contro
         {"kind": "status", "route": SUBMIT, "method": "POST", **gone},
     )
     with pytest.raises(NotFoundError if on_unknown == "resubmit" else OutcomeUnknownError):
-        client.fit(classification.train, "outcome", parameters=BILLED, on_unknown=on_unknown)
+        client.fit(classification.train, "outcome", parameters=BILLED, on_unknown=on_unknown, durable=False)
     assert journal.posts(SUBMIT) == (2 if on_unknown == "resubmit" else 1)
     assert [row["status"] for row in journal.rows(PREPARE)] == [200, 409]
     assert len(fits_of(control, journal)) == 1
@@ -259,7 +259,7 @@ def test_both_forms_of_the_fit_body(connect, classification, control, wire):
     parameters = FitParameters(
         task="classification", config={"n_estimators": 2, "random_state": 7}, thinking=Thinking(effort="medium")
     )
-    model = client.fit(classification.train, "outcome", parameters=parameters, streamed=True)
+    model = client.fit(classification.train, "outcome", parameters=parameters, streamed=True, durable=False)
     (fit,) = [row for row in control.fits() if row["fitted_train_set_id"] == model.fitted_train_set_id]
     assert fit["wire"] == wire
     assert fit["task"] == "classification"

@@ -21,8 +21,8 @@ _HELP = """Run TabPFN, Prior Labs' hosted model for tables, on Parquet files.
 The API key comes from TABPFN_TOKEN (or PRIORLABS_API_KEY), never from the command line, where other users could see it.
 
 Exit codes: 0 done. 1 failed; running again may help. 2 running again cannot help: wrong input, setting or usage, or a
-failed fit. 3 the account: token, access or quota. 4 look before you repeat: a fit is still running, or nobody knows
-whether a billed call was carried out, or its output could not be written. 129, 130 and 143:
+failed fit. 3 the account: token, access, quota, or dearer than --max-cost. 4 look before you repeat: a fit is still
+running, or nobody knows whether a billed call was carried out, or its output could not be written. 129, 130 and 143:
 interrupted.
 """
 

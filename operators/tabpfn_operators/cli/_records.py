@@ -3,10 +3,9 @@
 import json
 from collections.abc import Sequence
 
-from pydantic import ValidationError
-
-from tabpfn_assets import FittedModel, PredictionSet
-from tabpfn_operators.errors import InvalidInputError
+from tabpfn_assets import FittedModel, PredictionSet, public_url
+from tabpfn_operators._stored import decoded
+from tabpfn_operators.errors import InvalidInputError, RecordTooNewError, RecordUnreadableError
 from tabpfn_operators.storage import read_text
 
 _SHOWN_FEATURES = 6
@@ -46,7 +45,7 @@ def model_facts(model: FittedModel) -> dict[str, object]:
 
 def prediction_facts(record: PredictionSet) -> dict[str, object]:
     """List what a person wants to know of a set of predictions."""
-    return {
+    facts: dict[str, object] = {
         "predictions": record.uri,
         "lineage": record.lineage_uri,
         "rows": f"{record.rows:,}",
@@ -56,6 +55,10 @@ def prediction_facts(record: PredictionSet) -> dict[str, object]:
         "fitted id": record.model.fitted_train_set_id,
         "source": _some(record.source.uris),
     }
+    if record.estimated_cost is not None:
+        facts["estimated cost"] = f"{record.estimated_cost:,}"
+        facts["charged"] = "not known" if record.charged is None else f"{record.charged:,}"
+    return facts
 
 
 def _some(uris: Sequence[str]) -> str:
@@ -71,15 +74,21 @@ def read_model(url: str) -> FittedModel:
         url: fsspec URL or path.
 
     Raises:
+        RecordTooNewError: A newer version of this package wrote it; upgrade.
         InvalidInputError: It is missing or is no such record; name another file.
     """
     text = read_text(url, None)
+    shown = public_url(url)
     try:
         data = json.loads(text)
-        if isinstance(data, dict) and "model" in data:
-            return PredictionSet.model_validate(data).model
-        return FittedModel.model_validate(data)
-    except (ValueError, ValidationError):
+        if not (isinstance(data, dict) and "model" in data):
+            return decoded(text.encode(), FittedModel, shown)
+        model = decoded(json.dumps(data["model"]).encode(), FittedModel, shown)
+        decoded(text.encode(), PredictionSet, shown)
+    except RecordTooNewError:
+        raise
+    except (ValueError, RecordUnreadableError):
         raise InvalidInputError(
-            f"{url} is no model record; name what `tabpfn-providers fit --output` wrote, or a _lineage.json."
+            f"{shown} is no model record; name what `tabpfn-providers fit --output` wrote, or a _lineage.json."
         ) from None
+    return model

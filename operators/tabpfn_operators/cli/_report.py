@@ -17,6 +17,7 @@ from rich.text import Text
 from tabpfn_operators.errors import (
     AccessDeniedError,
     AuthenticationError,
+    CostExceededError,
     FitTimeoutError,
     OutcomeUnknownError,
     QuotaExceededError,
@@ -33,7 +34,7 @@ class OutputLostError(TabPFNError):
 
 
 _CODES: tuple[tuple[int, tuple[type[TabPFNError], ...]], ...] = (
-    (3, (AuthenticationError, AccessDeniedError, QuotaExceededError)),
+    (3, (AuthenticationError, AccessDeniedError, QuotaExceededError, CostExceededError)),
     (4, (OutcomeUnknownError, FitTimeoutError, OutputLostError)),
 )
 

@@ -1,17 +1,15 @@
 """`tabpfn-providers fit`."""
 
-import json
-import typing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from pydantic import ValidationError
 
-from tabpfn_assets import EngineRun, FitParameters
+from tabpfn_assets import EngineRun, public_url
 from tabpfn_operators.cli._models import ModelRecord
+from tabpfn_operators.cli._parameters import read_parameters
 from tabpfn_operators.cli._reading import CastOption, FiltersOption, RecompressOption, read_casts, read_compression
 from tabpfn_operators.cli._report import watching
-from tabpfn_operators.errors import ConfigurationError
+from tabpfn_operators.resume import OnUnknown, Reuse
 from tabpfn_operators.settings import WireForm
 
 TaskOption = Literal["classification", "regression"]
@@ -32,6 +30,25 @@ def fit(
     ] = None,
     name: Annotated[str | None, typer.Option(help="A name for the model.")] = None,
     output: Annotated[str | None, typer.Option(help="Folder to write the record into, as model.json.")] = None,
+    journal: Annotated[
+        str | None,
+        typer.Option(envvar="TABPFN_JOURNAL", help="Folder that remembers the fit, so that a rerun goes on with it."),
+    ] = None,
+    run_key: Annotated[
+        str | None, typer.Option(help="Names this fit in the journal; the same for reruns. Default: --output.")
+    ] = None,
+    reuse: Annotated[Reuse, typer.Option(help="Which earlier fit of equal inputs will do.")] = "run",
+    store: Annotated[
+        str | None,
+        typer.Option("--store", envvar="TABPFN_LINEAGE_STORE", help="Lineage store to file the model in, by --name."),
+    ] = None,
+    max_cost: Annotated[
+        int | None, typer.Option(help="Tokens that the fit may cost; above it nothing is sent.")
+    ] = None,
+    on_unknown: Annotated[
+        OnUnknown, typer.Option(help="What to do where nobody can know whether a fit was created.")
+    ] = "auto",
+    durable: Annotated[bool, typer.Option(help="Refuse a billed fit that no journal remembers.")] = True,
     streamed: Annotated[bool, typer.Option(help="Fit in one long request instead of a job.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait; default: the server's own.")] = None,
     base_url: Annotated[str | None, typer.Option(help="API base URL; default: TABPFN_API_URL.")] = None,
@@ -43,7 +60,7 @@ def fit(
     from tabpfn_operators.fit import check_arguments
     from tabpfn_operators.storage import folder
 
-    parameters = _parameters(task, config, thinking)
+    parameters = read_parameters(task, config, thinking)
     check_arguments(name=name, timeout=timeout)
     destination = folder(output, None) if output else None
     if destination is not None:
@@ -63,34 +80,15 @@ def fit(
             run=EngineRun(engine="python", task_id="tabpfn-providers fit"),
             streamed=streamed,
             timeout=timeout,
+            on_unknown=on_unknown,
+            journal=journal or None,
+            run_key=run_key or (public_url(output) if journal and output else None),
+            reuse=reuse,
+            lineage=store or None,
+            durable=durable,
+            max_cost=max_cost,
             on_submitted=record.write,
             progress=progress,
         )
     record.write(model)
     record.show(model, as_json=as_json)
-
-
-def _parameters(task: TaskOption, config: str | None, thinking: str | None) -> FitParameters:
-    try:
-        return FitParameters(
-            task=task,
-            config=_json_object("--config", config, '{"n_estimators": 4}') or {},
-            thinking=typing.cast("Any", _json_object("--thinking", thinking, '{"effort": "high"}')),
-        )
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        text = first["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f"{place}: {text}." if place else f"{text}.") from None
-
-
-def _json_object(option: str, text: str | None, example: str) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise ConfigurationError(f"{option} must be a JSON object, for instance '{example}'.")
-    return value

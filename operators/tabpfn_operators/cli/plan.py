@@ -6,6 +6,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from tabpfn_operators.cli._cost import cost_as_json, cost_facts
+from tabpfn_operators.cli._parameters import read_parameters
 from tabpfn_operators.cli._reading import (
     CastOption,
     FiltersOption,
@@ -14,9 +16,11 @@ from tabpfn_operators.cli._reading import (
     read_compression,
 )
 from tabpfn_operators.cli._report import show_facts, show_json, show_table
+from tabpfn_operators.errors import ConfigurationError
 from tabpfn_operators.plan import TrainPlan, plan_train_set
+from tabpfn_operators.pricing import CostPlan, check_max_cost
 from tabpfn_operators.reading import Reading
-from tabpfn_operators.server import ModelLimit
+from tabpfn_operators.server import ModelLimit, model_version_of
 
 _SHOWN_CLASSES = 6
 
@@ -35,15 +39,36 @@ def plan(
     model_version: Annotated[
         str | None, typer.Option(help="Version whose limits apply, e.g. v3; default: the server's.")
     ] = None,
-    offline: Annotated[bool, typer.Option(help="Do not ask the server for its limits; needs no token.")] = False,
+    config: Annotated[str | None, typer.Option(help="tabpfn_config as JSON, e.g. '{\"n_estimators\": 4}'.")] = None,
+    thinking: Annotated[
+        str | None, typer.Option(help='Thinking mode as JSON, e.g. \'{"effort": "high"}\'; billed.')
+    ] = None,
+    predict: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Source to predict with the model; its footers tell the rows.")
+    ] = None,
+    predict_rows: Annotated[
+        int | None, typer.Option(help="Rows to predict with the model, instead of --predict.")
+    ] = None,
+    max_cost: Annotated[
+        int | None, typer.Option(help="Tokens that fit and predictions may cost; exit code 3 above.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option(help="Do not ask the server for limits, prices and pools; needs no token.")
+    ] = False,
     base_url: Annotated[str | None, typer.Option(help="API base URL; default: TABPFN_API_URL.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
 ) -> None:
-    """Tell what a fit would send: every column that leaves, rows, classes, bytes, and all that is wrong."""
+    """Tell what a fit would send and cost: every column that leaves, rows, classes, bytes, and all that is wrong."""
     from tabpfn_operators import Client
 
     reading = Reading(source, None, filters, read_casts(cast), read_compression(recompress))
     arguments: dict[str, Any] = {"task": task, "features": feature or None, "exclude": exclude or ()}
+    # Without a task the plan checks what holds for either, and the price is the same for both.
+    parameters = read_parameters(task or "classification", config, thinking)
+    check_max_cost(max_cost)
+    cost: CostPlan | None = None
+    if offline and any(option is not None for option in (predict, predict_rows, max_cost)):
+        raise ConfigurationError("Prices come from the server: leave out --offline, or --predict and --max-cost.")
     if offline:
         planned = plan_train_set(reading, target, limit=ModelLimit(), **arguments)
     else:
@@ -54,15 +79,22 @@ def plan(
                 filters=filters,
                 casts=reading.casts,
                 recompress=reading.recompress,
-                model_version=model_version,
+                model_version=model_version or model_version_of(parameters.config),
                 **arguments,
             )
+            cost = client.plan_cost(
+                planned, parameters, predict_rows=predict_rows, predict_source=predict, model_version=model_version
+            )
     if as_json:
-        show_json(_as_json(planned, limits_checked=not offline))
+        answer = _as_json(planned, limits_checked=not offline)
+        show_json({**answer, "cost": None if cost is None else cost_as_json(cost)})
     else:
-        show_facts("Plan", _facts(planned, limits_checked=not offline))
+        costs = {} if cost is None else cost_facts(cost, parameters)
+        show_facts("Plan", {**_facts(planned, limits_checked=not offline), **costs})
         show_table(_columns(planned))
     planned.raise_problems()
+    if cost is not None:
+        cost.raise_exceeded(max_cost)
 
 
 def _facts(planned: TrainPlan, *, limits_checked: bool) -> dict[str, object]:
@@ -95,7 +127,7 @@ def _columns(planned: TrainPlan) -> Table:
     table.add_column("type", overflow="fold")
     table.add_column("file")
     for feature in planned.features:
-        table.add_row(Text(feature.name), Text(feature.dtype), "features")
+        table.add_row(Text(feature.name), Text(feature.dtype or "-"), "features")
     if planned.target_dtype is not None:
         table.add_row(Text(planned.target), Text(planned.target_dtype), "target")
     return table

@@ -25,6 +25,9 @@ def predict(
     cast: CastOption = None,
     recompress: RecompressOption = None,
     redact_labels: Annotated[bool, typer.Option(help="Hash column names and labels in _lineage.json.")] = False,
+    max_cost: Annotated[
+        int | None, typer.Option(help="Tokens that it may cost; above, or above what is left, nothing is sent.")
+    ] = None,
     base_url: Annotated[str | None, typer.Option(help="API base URL; default: TABPFN_API_URL.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
@@ -44,6 +47,7 @@ def predict(
             recompress=read_compression(recompress),
             run=EngineRun(engine="python", task_id="tabpfn-providers predict"),
             redact_labels=redact_labels,
+            max_cost=max_cost,
             progress=progress,
         )
     if as_json:

@@ -1,14 +1,29 @@
 """The TabPFN API: `Client` for threads and scripts, `AsyncClient` for event loops, equal in names and arguments."""
 
 from tabpfn_operators.client._account import AccountMethods, AsyncAccountMethods
+from tabpfn_operators.client._cost import AsyncCostMethods, CostMethods
+from tabpfn_operators.client._durable import AsyncDurableFitMethods, DurableFitMethods
+from tabpfn_operators.client._evaluate import AsyncEvaluateMethods, EvaluateMethods
 from tabpfn_operators.client._fit import AsyncFitMethods, FitMethods
+from tabpfn_operators.client._lineage import AsyncLineageMethods, LineageMethods
 from tabpfn_operators.client._predict import AsyncPredictMethods, PredictMethods
+from tabpfn_operators.client._takeover import AsyncTakeoverMethods, TakeoverMethods
 from tabpfn_operators.client._upload import AsyncUploadMethods, UploadMethods
 
 __all__ = ["AsyncClient", "Client"]
 
 
-class Client(AccountMethods, UploadMethods, FitMethods, PredictMethods):
+class Client(
+    AccountMethods,
+    UploadMethods,
+    CostMethods,
+    FitMethods,
+    DurableFitMethods,
+    TakeoverMethods,
+    PredictMethods,
+    EvaluateMethods,
+    LineageMethods,
+):
     """The TabPFN API for threads and scripts.
 
     Nothing is opened before the first call. Use it as a context manager, or call `close`.
@@ -30,7 +45,17 @@ class Client(AccountMethods, UploadMethods, FitMethods, PredictMethods):
     """
 
 
-class AsyncClient(AsyncAccountMethods, AsyncUploadMethods, AsyncFitMethods, AsyncPredictMethods):
+class AsyncClient(
+    AsyncAccountMethods,
+    AsyncUploadMethods,
+    AsyncCostMethods,
+    AsyncFitMethods,
+    AsyncDurableFitMethods,
+    AsyncTakeoverMethods,
+    AsyncPredictMethods,
+    AsyncEvaluateMethods,
+    AsyncLineageMethods,
+):
     """The TabPFN API for one event loop; arguments as for `Client`.
 
     Nothing is opened before the first call. Use it as an async context manager, or await `close`.

@@ -1,6 +1,4 @@
-"""From a Parquet file to a fitted model: the methods of both clients, side by side."""
-
-from collections.abc import Sequence
+"""Fits step by step: the methods of both clients, side by side."""
 
 from tabpfn_assets import (
     EngineRun,
@@ -13,16 +11,13 @@ from tabpfn_assets import (
 from tabpfn_operators import fit as fitting
 from tabpfn_operators._run import run as run_flow
 from tabpfn_operators.client._base import AsyncBase, SyncBase, same_docstrings
-from tabpfn_operators.fit import OnSubmitted, OnUnknown
 from tabpfn_operators.jobs import FitLook
 from tabpfn_operators.progress import ProgressCallback, ignore
-from tabpfn_operators.reading import Casts, Compression, Filters, Reading, Table
-from tabpfn_operators.sources import Source
-from tabpfn_operators.storage import StorageOptions
+from tabpfn_operators.resume import OnUnknown
 
 
 class FitMethods(SyncBase):
-    """From a Parquet file to a fitted model."""
+    """Fits step by step."""
 
     def submit_fit_job(
         self,
@@ -157,81 +152,10 @@ class FitMethods(SyncBase):
         """
         return run_flow(fitting.wait_for_fit(self._session, model, timeout=timeout, progress=progress or ignore))
 
-    def fit(
-        self,
-        source: Source | Table,
-        target: str,
-        *,
-        parameters: FitParameters,
-        features: Sequence[str] | None = None,
-        exclude: Sequence[str] = (),
-        storage_options: StorageOptions | None = None,
-        filters: Filters | None = None,
-        casts: Casts | None = None,
-        recompress: Compression | None = None,
-        name: str | None = None,
-        run: EngineRun | None = None,
-        streamed: bool = False,
-        timeout: float | None = None,
-        on_unknown: OnUnknown = "auto",
-        on_submitted: OnSubmitted | None = None,
-        checksum: bool | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> FittedModel:
-        """Upload, submit and wait: from a Parquet file to a fitted model.
-
-        Args:
-            source: As in `upload_train_set`.
-            target: Column to predict.
-            parameters: Task, config, systems, thinking.
-            features: Feature columns in order; None takes all but the target, `exclude` and pandas index columns.
-            exclude: Columns that stay at home.
-            storage_options: fsspec options of the source; used, never recorded.
-            filters: As in `upload_train_set`.
-            casts: As in `upload_train_set`.
-            recompress: As in `upload_train_set`.
-            name: A name for the model.
-            run: The engine run, for lineage.
-            streamed: Fit in one long POST instead of a job.
-            timeout: Seconds to wait for the fit; None takes the server's own.
-            on_unknown: As in `submit_fit_job`.
-            on_submitted: Called with the record as soon as the server has named the fit: keep it, and a killed wait
-                can be taken up again with `wait_for_fit`. Runs in a thread of its own in `AsyncClient`.
-            checksum: As in `upload_train_set`.
-            progress: Called with rows prepared, bytes sent and seconds waited.
-
-        Returns:
-            The record, completed.
-
-        Raises:
-            InvalidInputError: The source cannot be used; the message lists what to correct.
-            FitFailedError: The server reports the fit failed; correct the data.
-            FitTimeoutError: Still running at the deadline; wait again for the id it carries.
-            OutcomeUnknownError: The answer was lost; look at the account before fitting again.
-        """
-        return run_flow(
-            fitting.fit(
-                self._session,
-                Reading(source, storage_options, filters, casts, recompress),
-                target,
-                parameters=parameters,
-                features=features,
-                exclude=exclude,
-                name=name,
-                run=run,
-                streamed=streamed,
-                timeout=timeout,
-                on_unknown=on_unknown,
-                on_submitted=on_submitted,
-                checksum=checksum,
-                progress=progress or ignore,
-            )
-        )
-
 
 @same_docstrings(FitMethods)
 class AsyncFitMethods(AsyncBase):
-    """From a Parquet file to a fitted model."""
+    """Fits step by step."""
 
     async def submit_fit_job(
         self,
@@ -281,41 +205,3 @@ class AsyncFitMethods(AsyncBase):
         self, model: FittedModel, *, timeout: float | None = None, progress: ProgressCallback | None = None
     ) -> FittedModel:
         return await fitting.wait_for_fit(self._session, model, timeout=timeout, progress=progress or ignore)
-
-    async def fit(
-        self,
-        source: Source | Table,
-        target: str,
-        *,
-        parameters: FitParameters,
-        features: Sequence[str] | None = None,
-        exclude: Sequence[str] = (),
-        storage_options: StorageOptions | None = None,
-        filters: Filters | None = None,
-        casts: Casts | None = None,
-        recompress: Compression | None = None,
-        name: str | None = None,
-        run: EngineRun | None = None,
-        streamed: bool = False,
-        timeout: float | None = None,
-        on_unknown: OnUnknown = "auto",
-        on_submitted: OnSubmitted | None = None,
-        checksum: bool | None = None,
-        progress: ProgressCallback | None = None,
-    ) -> FittedModel:
-        return await fitting.fit(
-            self._session,
-            Reading(source, storage_options, filters, casts, recompress),
-            target,
-            parameters=parameters,
-            features=features,
-            exclude=exclude,
-            name=name,
-            run=run,
-            streamed=streamed,
-            timeout=timeout,
-            on_unknown=on_unknown,
-            on_submitted=on_submitted,
-            checksum=checksum,
-            progress=progress or ignore,
-        )

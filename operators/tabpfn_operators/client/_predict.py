@@ -72,6 +72,7 @@ class PredictMethods(SyncBase):
         destination_options: StorageOptions | None = None,
         run: EngineRun | None = None,
         redact_labels: bool = False,
+        max_cost: int | None = None,
         checksum: bool | None = None,
         progress: ProgressCallback | None = None,
     ) -> PredictionSet:
@@ -93,6 +94,8 @@ class PredictMethods(SyncBase):
             destination_options: fsspec options of the destination; used, never recorded.
             run: The engine run, for lineage.
             redact_labels: Hash column names and class labels in `_lineage.json`.
+            max_cost: The most tokens that the call may cost; before anything is sent, the server is asked for the
+                price and for what the account has left, and afterwards for what was charged. None asks nothing.
             checksum: As in `upload_test_set`.
             progress: Called with rows prepared, bytes sent, rows written.
 
@@ -101,6 +104,8 @@ class PredictMethods(SyncBase):
 
         Raises:
             InvalidInputError: Source or arguments cannot be used; the message lists what to correct.
+            CostExceededError: It would cost more than `max_cost`, or than the account has left; nothing was sent.
+            ConfigurationError: `max_cost` cannot be kept, for the server does not tell prices; leave it out.
             DestinationError: The folder cannot be written to; nothing was billed.
             OutcomeUnknownError: The answer was lost after the call was sent; it may have been billed.
         """
@@ -115,6 +120,7 @@ class PredictMethods(SyncBase):
                 destination_options=destination_options,
                 run=run,
                 redact_labels=redact_labels,
+                max_cost=max_cost,
                 checksum=checksum,
                 progress=progress or ignore,
             )
@@ -156,6 +162,7 @@ class AsyncPredictMethods(AsyncBase):
         destination_options: StorageOptions | None = None,
         run: EngineRun | None = None,
         redact_labels: bool = False,
+        max_cost: int | None = None,
         checksum: bool | None = None,
         progress: ProgressCallback | None = None,
     ) -> PredictionSet:
@@ -169,6 +176,7 @@ class AsyncPredictMethods(AsyncBase):
             destination_options=destination_options,
             run=run,
             redact_labels=redact_labels,
+            max_cost=max_cost,
             checksum=checksum,
             progress=progress or ignore,
         )

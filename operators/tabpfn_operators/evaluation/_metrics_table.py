@@ -1,0 +1,49 @@
+"""The metrics by name: what each task has, which way is better, which one decides."""
+
+from tabpfn_assets import Task
+from tabpfn_operators.errors import InvalidInputError
+
+#: Metric name to whether more is better. `pinball` is the mean over the predicted quantiles; `coverage_80` the share of
+#: rows between the quantiles 0.1 and 0.9.
+HIGHER_IS_BETTER: dict[str, bool] = {
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "log_loss": False,
+    "roc_auc_ovr": True,
+    "f1_macro": True,
+    "brier": False,
+    "ece": False,
+    "rmse": False,
+    "mae": False,
+    "r2": True,
+    "pinball": False,
+    "coverage_80": True,
+}
+METRICS: dict[Task, tuple[str, ...]] = {
+    "classification": ("accuracy", "balanced_accuracy", "log_loss", "roc_auc_ovr", "f1_macro", "brier", "ece"),
+    "regression": ("rmse", "mae", "r2", "pinball", "coverage_80"),
+}
+DEFAULT_HEADLINE: dict[Task, str] = {"classification": "log_loss", "regression": "rmse"}
+#: One sort of all rows for each class: above this many, ROC AUC is left out.
+MAX_AUC_CLASSES = 20
+
+
+def check_headline(task: Task, headline: str | None) -> str:
+    """Settle the metric that decides.
+
+    Args:
+        task: What the model predicts.
+        headline: The metric asked for; None takes log loss, or RMSE.
+
+    Raises:
+        InvalidInputError: The task has no such metric; the message lists those it has.
+    """
+    chosen = headline or DEFAULT_HEADLINE[task]
+    if chosen not in METRICS[task]:
+        raise InvalidInputError(f"headline {chosen!r} is not one of {', '.join(METRICS[task])}, which {task} has.")
+    return chosen
+
+
+def improvement(headline: str, candidate: float, champion: float) -> float:
+    """Return by how much a candidate is better than a champion; negative where it is worse."""
+    return candidate - champion if HIGHER_IS_BETTER[headline] else champion - candidate

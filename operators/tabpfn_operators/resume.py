@@ -1,0 +1,149 @@
+"""What follows from what is remembered of a fit: one pure decision, the same in every engine (design.md, promise 2)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tabpfn_assets import FitStatus, JobRecord
+from tabpfn_operators.errors import ConfigurationError, FitFailedError, OutcomeUnknownError, TabPFNError
+
+OnUnknown = Literal["auto", "raise", "resubmit"]
+Reuse = Literal["never", "run", "always"]
+Action = Literal["submit", "resubmit", "wait", "reattach", "finish", "reuse", "raise"]
+
+#: Failures of a fit that say nothing of its data; the only one that the contract names (section 4.3).
+RETRYABLE_FIT_CODES = frozenset({"RATE_LIMIT_EXCEEDED"})
+
+
+@dataclass(frozen=True)
+class ResumeDecision:
+    """What to do next about a logical fit.
+
+    Args:
+        action: `submit` it for the first time, in this generation or with these inputs; `resubmit` it although it may
+            have been submitted already; `wait` for another who is at it; `reattach` to the job that runs; `finish`
+            what is fitted and not yet delivered; `reuse` what was delivered; `raise` the error.
+        reason: Why, for the log.
+        error: What to raise.
+    """
+
+    action: Action
+    reason: str
+    error: TabPFNError | None = None
+
+
+def generation_of(record: JobRecord | None, generation: int, reuse: Reuse) -> int:
+    """Tell in which generation a call is.
+
+    Args:
+        record: The newest record of the place.
+        generation: What the engine counts; 0 where nothing does.
+        reuse: `never` opens a new generation once the last one is delivered or failed; one that was interrupted is
+            taken up, since a retry of that very call looks the same.
+
+    Returns:
+        The generation.
+    """
+    if record is None or reuse != "never":
+        return generation
+    return max(generation, record.generation + (record.delivered or record.phase == "failed"))
+
+
+def resume_decision(
+    record: JobRecord | None,
+    fingerprint: str,
+    generation: int,
+    status: FitStatus | None,
+    now: float,
+    *,
+    billed: bool,
+    on_unknown: OnUnknown = "auto",
+    owner: str | None = None,
+    alone: bool = False,
+) -> ResumeDecision:
+    """Decide what follows from the newest record of a place.
+
+    Args:
+        record: The record; None where the journal says that there is none.
+        fingerprint: What is asked for now, without the account (`fit_fingerprint(account=None)`).
+        generation: The generation of this call.
+        status: The server's word on the recorded job; None where it was not asked.
+        now: Epoch seconds.
+        billed: Whether the fit itself costs tokens (contract 4.2).
+        on_unknown: What to do where nobody can know whether a fit was created: `auto` submits again when it is free
+            and raises when it is billed; `raise` and `resubmit` force either.
+        owner: Who asks; its own lease keeps nobody waiting.
+        alone: Whether the caller holds the place's claim, so that whoever wrote an intent is gone.
+
+    Returns:
+        The decision.
+    """
+    if record is None:
+        return ResumeDecision("submit", "nothing was done here before")
+    if record.generation > generation:
+        return _outdated(record, generation)
+    same = record.fingerprint == fingerprint
+    if record.phase == "intent":
+        return _after_intent(record, same, now, billed=billed, on_unknown=on_unknown, owner=owner, alone=alone)
+    if record.phase == "uploaded":
+        return ResumeDecision("submit", "the train set was uploaded, and nothing was submitted")
+    if not same:
+        return ResumeDecision("submit", f"the inputs are others than those of fit {record.job_id}, which is left alone")
+    failed = record.phase == "failed" or (status is not None and status.status == "failed")
+    if record.generation < generation and (record.delivered or failed):
+        return ResumeDecision("submit", f"a new generation was asked for after fit {record.job_id} had ended")
+    if failed:
+        return _after_failure(record, status)
+    if record.delivered:
+        return ResumeDecision("reuse", f"fit {record.job_id} was delivered here before, of equal inputs")
+    if record.phase == "completed" or (status is not None and status.status == "completed"):
+        return ResumeDecision("finish", f"fit {record.job_id} is completed and not yet delivered")
+    return ResumeDecision("reattach", f"fit {record.job_id} was submitted and is waited for again")
+
+
+def _outdated(record: JobRecord, generation: int) -> ResumeDecision:
+    reason = f"generation {generation} is over: generation {record.generation} has begun here"
+    error = ConfigurationError(f"This call belongs to the past: {reason}. End it; the newer one goes on.")
+    return ResumeDecision("raise", reason, error)
+
+
+def _after_intent(
+    record: JobRecord,
+    same: bool,
+    now: float,
+    *,
+    billed: bool,
+    on_unknown: OnUnknown,
+    owner: str | None,
+    alone: bool,
+) -> ResumeDecision:
+    alive = not alone and record.owner != owner and now < (record.lease_expires_at or 0.0)
+    if alive:
+        return ResumeDecision("wait", f"{record.owner} is submitting it")
+    if not same:
+        return ResumeDecision("submit", "the inputs are others than those whose submission was interrupted here")
+    reason = "it was interrupted between sending the request and hearing back, so a fit may have been created"
+    if on_unknown == "resubmit" or (on_unknown == "auto" and not billed):
+        return ResumeDecision("resubmit", reason)
+    return ResumeDecision(
+        "raise",
+        reason,
+        OutcomeUnknownError(
+            f"Nobody can know whether this fit was created: {reason}, and the server has no list of fits. Look at the "
+            "account's usage. If it was charged and the id is in a log, take it over with adopt_fit; to submit it "
+            "again, which may be charged twice, pass on_unknown='resubmit'."
+        ),
+    )
+
+
+def _after_failure(record: JobRecord, status: FitStatus | None) -> ResumeDecision:
+    code = record.error_code if status is None else status.error_code
+    words = (record.error if status is None else status.error) or "the server gave no reason"
+    if code in RETRYABLE_FIT_CODES:
+        return ResumeDecision("submit", f"fit {record.job_id} failed for a reason that passes ({code})")
+    reason = f"fit {record.job_id} failed: {words}"
+    error = FitFailedError(
+        f"The fit {record.job_id} failed: {words}. Correct the data or the parameters, then fit again.",
+        fitted_train_set_id=record.job_id,
+        code=code,
+    )
+    return ResumeDecision("raise", reason, error)
