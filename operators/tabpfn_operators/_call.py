@@ -12,6 +12,7 @@ from tabpfn_operators._messages import Request, Response
 from tabpfn_operators._retry import Outcome, RetryPolicy, outcome_of
 from tabpfn_operators._run import NoAnswerError, Wire
 from tabpfn_operators.errors import ConnectionFailedError, OutcomeUnknownError, TabPFNError, UploadError
+from tabpfn_operators.openlineage import Emitter
 from tabpfn_operators.settings import Settings
 
 log = logging.getLogger("tabpfn_operators")
@@ -31,12 +32,14 @@ class Session:
         wire: What carries requests.
         policy: When to send again.
         jitter: Source of random numbers in [0, 1).
+        emitter: Who is told of fits, predictions and evaluations; None for nobody.
     """
 
     settings: Settings
     wire: Wire
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     jitter: Callable[[], float] = random.random
+    emitter: Emitter | None = None
 
 
 async def call(session: Session, request: Request, *, accept: tuple[int, ...] = ()) -> Response:

@@ -366,6 +366,7 @@ class FitFailedError(TabPFNError):
         message: What the server said.
         fitted_train_set_id: The failed fit; None where a streamed fit failed before the server named it.
         code: The server's error code.
+        reason: The server's own words, without advice.
     """
 
     def __init__(
@@ -376,9 +377,11 @@ class FitFailedError(TabPFNError):
         status: int | None = None,
         code: str | None = None,
         trace_id: str | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message, status=status, code=code, trace_id=trace_id)
         self.fitted_train_set_id = fitted_train_set_id
+        self.reason = reason
 
 
 class FitTimeoutError(TabPFNError):

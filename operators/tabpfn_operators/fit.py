@@ -172,8 +172,8 @@ def check_parameters(parameters: object) -> None:
     unknown = sorted({*(parameters.model_extra or ()), *((thinking and thinking.model_extra) or ())})
     if unknown:
         raise ConfigurationError(
-            f"These parameters come from a newer version, which knows {', '.join(unknown)}; upgrade tabpfn-providers, or "
-            "build FitParameters without."
+            f"These parameters come from a newer version, which knows {', '.join(unknown)}; upgrade tabpfn-providers, "
+            "or build FitParameters without."
         )
 
 

@@ -72,6 +72,7 @@ def next_look(job: JobRecord, status: FitStatus, *, now: float, jitter: float) -
             f"The fit {fitted_id} failed: {reason}. Correct the data or the parameters, then fit again.",
             fitted_train_set_id=fitted_id,
             code=status.error_code,
+            reason=status.error,
         )
     if job.deadline_at is not None and now >= job.deadline_at:
         waited = now - (job.submitted_at or now)

@@ -32,14 +32,14 @@ class Place:
         name: What messages call it, and the key of its claim; it holds no secret.
         journal: What was done there.
         claim: Keeps two workers from doing it at once; without one a lease in the journal's record does so nearly.
-        generation: How often a person asked for it anew: `ti.max_tries` in Airflow, 0 where nothing counts.
+        generation: How often a person asked for it anew: `ti.max_tries` in Airflow, None where nothing counts.
         lease_seconds: Seconds after which a worker that was killed counts as gone.
     """
 
     name: str
     journal: Journal[JobRecord] = field(repr=False)
     claim: Claim | None = field(default=None, repr=False)
-    generation: int = 0
+    generation: int | None = None
     lease_seconds: float = LEASE_SECONDS
 
 
@@ -47,7 +47,7 @@ def folder_place(
     url: str | os.PathLike[str],
     key: str | Sequence[str],
     *,
-    generation: int = 0,
+    generation: int | None = None,
     options: StorageOptions | None = None,
     allow_unsafe_store: bool = False,
     lease_seconds: float = LEASE_SECONDS,
@@ -168,25 +168,30 @@ class Hold:
             self._write_intent(intent)
             self._intent = intent
 
-    def has_intent(self) -> bool:
-        """Tell whether the intent written here is still the newest record of the place.
-
-        Raises:
-            RecordUnreadableError: There may be a record, and it cannot be read; see the message.
-            StorageError: The storage did not answer; run again.
-        """
-        record = self._place.journal.read()
-        return record is not None and record.phase == "intent" and record.owner == self.owner
-
-    def settle(self, record: JobRecord) -> None:
+    def settle(self, record: JobRecord) -> bool:
         """Write down what came of it.
 
         Args:
             record: The record in any other phase.
+
+        Returns:
+            Whether it was written; not where another has taken the place over and gone on there.
+
+        Raises:
+            DestinationError: The journal cannot be written to; correct path or credentials.
+            StorageError: The storage did not answer; run again.
         """
         with self._lock:
             self._intent = None
+            if not self.confirm() and not self._has_intent():
+                return False
             self._place.journal.write(record)
+            return True
+
+    def _has_intent(self) -> bool:
+        """Tell whether the intent written here is still the newest record: whoever took over has left it in doubt."""
+        record = self._place.journal.read()
+        return record is not None and record.phase == "intent" and record.owner == self.owner
 
     def _write_intent(self, intent: JobRecord) -> None:
         expires_at = time.time() + self._place.lease_seconds

@@ -274,10 +274,10 @@ def _non_inferior(evaluation: Evaluation, headline: str, required: float) -> Che
         remedy = "use a headline that has a value for each row, such as log_loss, accuracy or rmse, or min_improvement"
         return _absent(name, f"The improvement of {headline} has no paired bootstrap interval", remedy)
     passed = interval.low >= required
-    verdict = "not below" if passed else "below"
+    verdict = "does not reach" if passed else "reaches"
     reason = (
         f"The {interval.level:.0%} interval of the improvement of {headline}, {_n(interval.low)} to "
-        f"{_n(interval.high)} ({interval.resamples} paired resamples), begins {verdict} {_n(required)}."
+        f"{_n(interval.high)} ({interval.resamples} paired resamples), {verdict} below {_n(required)}."
     )
     return Check(rule=name, passed=passed, actual=interval.low, required=required, reason=reason)
 

@@ -14,7 +14,8 @@ def refit_call(model: FittedModel) -> str:
         model: The record; sources are named without secrets, so storage options are to be added.
 
     Returns:
-        One expression, in which `client` is a `Client` and, where it occurs, `model` this record.
+        One expression, in which `client` is a `Client` and, where it occurs, `model` this record. It names no journal,
+        since the record knows none: one that is given instead of `durable=False` makes a billed fit safe to repeat.
     """
     uris = model.source.uris
     source = repr(uris[0]) if len(uris) == 1 else repr(list(uris)) if uris else "table"
@@ -25,7 +26,7 @@ def refit_call(model: FittedModel) -> str:
     name = f", name={model.name!r}" if model.name else ""
     return (
         f"client.fit({source}, {model.target!r}, parameters=FitParameters({parameters}), features={features}{name}, "
-        "reuse='never')"
+        f"reuse='never'{', durable=False' if model.parameters.billed else ''})"
     )
 
 

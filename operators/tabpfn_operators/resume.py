@@ -31,21 +31,23 @@ class ResumeDecision:
     error: TabPFNError | None = None
 
 
-def generation_of(record: JobRecord | None, generation: int, reuse: Reuse) -> int:
+def generation_of(record: JobRecord | None, generation: int | None, reuse: Reuse) -> int:
     """Tell in which generation a call is.
 
     Args:
         record: The newest record of the place.
-        generation: What the engine counts; 0 where nothing does.
+        generation: What the engine counts; None where nothing does, so that the newest one goes on.
         reuse: `never` opens a new generation once the last one is delivered or failed; one that was interrupted is
             taken up, since a retry of that very call looks the same.
 
     Returns:
         The generation.
     """
-    if record is None or reuse != "never":
-        return generation
-    return max(generation, record.generation + (record.delivered or record.phase == "failed"))
+    if record is None:
+        return generation or 0
+    if reuse != "never":
+        return record.generation if generation is None else generation
+    return max(generation or 0, record.generation + (record.delivered or record.phase == "failed"))
 
 
 def resume_decision(
@@ -145,5 +147,6 @@ def _after_failure(record: JobRecord, status: FitStatus | None) -> ResumeDecisio
         f"The fit {record.job_id} failed: {words}. Correct the data or the parameters, then fit again.",
         fitted_train_set_id=record.job_id,
         code=code,
+        reason=words,
     )
     return ResumeDecision("raise", reason, error)

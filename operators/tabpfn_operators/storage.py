@@ -26,7 +26,7 @@ StorageOptions = Mapping[str, Any]
 _VERSION_KEYS = ("version_id", "VersionId", "generation", "etag", "ETag", "content_md5", "md5Hash", "md5", "crc32c")
 #: What s3fs makes of a busy or failing server (500, 503, SlowDown), and the system of a network that is away.
 _PASSING = frozenset(
-    {errno.EIO, errno.EBUSY, errno.EAGAIN, errno.ENETUNREACH, errno.EHOSTUNREACH, getattr(errno, "EREMOTEIO", errno.EIO)}
+    getattr(errno, name, errno.EIO) for name in ("EIO", "EREMOTEIO", "EBUSY", "EAGAIN", "ENETUNREACH", "EHOSTUNREACH")
 )
 _TIME_KEYS = ("mtime", "LastModified", "last_modified", "updated", "created")
 

@@ -105,6 +105,10 @@ def test_the_life_of_a_model(cold, options, url):
     other.mark_erased("churn", second)
     assert [model.fitted_train_set_id for model in cold.find("f" * 64)] == ["fitted-1"]
     assert cold.get("churn") == build(1)
+    other.mark_erasing([("churn", second)], "proof")
+    assert cold.was_erasing([("churn", second)], "proof")
+    other.forget_names("churn", second)
+    assert cold.get("churn", second).classes == ("class-1", "class-2")
 
 
 def test_what_another_client_does_is_seen_through_a_warm_cache(warm, cold):

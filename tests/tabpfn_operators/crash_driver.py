@@ -43,12 +43,14 @@ class Kill:
         when: `before` it, `after` it, or `received`: the server has carried out what the step asks for, and has not
             answered.
         once: A file of which only the first of several processes to create it is killed.
+        stop: Whether the process is only stopped, as by a laptop's lid, until those beside it are done.
     """
 
     at: str | None = None
     nth: int = 1
     when: str = "after"
     once: str | None = None
+    stop: bool = False
     seen: int = 0
 
     @contextlib.contextmanager
@@ -70,7 +72,7 @@ class Kill:
                 os.close(os.open(self.once, os.O_CREAT | os.O_EXCL))
             except FileExistsError:
                 return
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSTOP if self.stop else signal.SIGKILL)
 
     @contextlib.contextmanager
     def received(self, name, creations):
@@ -255,24 +257,38 @@ def start(task, ready, go):
         os._exit(code)
 
 
+def end(pid, reading):
+    with os.fdopen(reading, "rb") as result:
+        said = result.read()
+    _, status = os.waitpid(pid, 0)
+    return {"code": os.waitstatus_to_exitcode(status), **(json.loads(said) if said else {})}
+
+
 def run(tasks):
-    ready, say_ready = os.pipe()
-    go, say_go = os.pipe()
-    started = []
-    for task in tasks:
-        started.append(start(task, say_ready, go))
-    for _ in started:
+    """Run tasks at once; one that is to be stopped first, until it is, and on when the others have ended."""
+    pipes = [*os.pipe(), *os.pipe()]
+    ready, say_ready, go, say_go = pipes
+    stopping = [is_stopped(task) for task in tasks]
+    started = {}
+    for number in sorted(range(len(tasks)), key=lambda number: not stopping[number]):
+        started[number] = start(tasks[number], say_ready, go)
         os.read(ready, 1)
-    os.write(say_go, b"." * len(started))
-    results = []
-    for pid, reading in started:
-        with os.fdopen(reading, "rb") as result:
-            said = result.read()
-        _, status = os.waitpid(pid, 0)
-        results.append({"code": os.waitstatus_to_exitcode(status), **(json.loads(said) if said else {})})
-    for end in (ready, say_ready, go, say_go):
-        os.close(end)
-    return results
+        if stopping[number]:
+            os.write(say_go, b".")
+            os.waitpid(started[number][0], os.WUNTRACED)
+    os.write(say_go, b"." * (len(tasks) - sum(stopping)))
+    results = {number: end(*started[number]) for number in started if not stopping[number]}
+    for number in started:
+        if stopping[number]:
+            os.kill(started[number][0], signal.SIGCONT)
+            results[number] = end(*started[number])
+    for each in pipes:
+        os.close(each)
+    return [results[number] for number in range(len(tasks))]
+
+
+def is_stopped(task):
+    return bool((task.get("kill") or {}).get("stop"))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """kill -9 at every step of a fit, then the same call again: what was created, charged, sent, and what the caller gets.
 
 The kills are tests/tabpfn_operators/crash_driver.py's: its own wire, journal, claims and store end their process; the
-product has no hook for it. `--all` runs the races of two processes 50 times instead of 8.
+product has no hook for it. Each point is tried with a standard or a thinking fit, with the same key or a new one,
+drawn from CRASH_SEED: set it to what a failed run has printed. `--all` tries all four, and races 50 times instead of 8.
 """
 
+import os
+import random
 import signal
 import uuid
 from dataclasses import dataclass, replace
 
 import pytest
 
-from tabpfn_assets import JobRecord
 from tabpfn_operators import Client
 from tabpfn_operators.errors import OutcomeUnknownError
 from tabpfn_operators.lineage import LineageStore
@@ -77,6 +79,26 @@ POINTS = {
     "model recorded": Point("add", 1, known=True),
     "delivery to be written": Point("write delivered", 1, "before", known=True),
     "delivery written": Point("write delivered", 1, known=True),
+}
+#: Points of a fit in one long POST.
+STREAMED = {
+    "fit received": Point(f"send {FIT}", 1, "received", in_doubt=1),
+    "fit answered": Point(f"send {FIT}", 1, in_doubt=1),
+    "fit recorded": Point("write submitted", 1, known=True),
+}
+#: Points at which a process sleeps through its lease, and the number of standard fits that there may be in the end.
+STOPPED = {
+    "claimed": (Point("acquire", 1), 1),
+    "limits": (Point(f"send {SETTINGS}", 1), 1),
+    "y sent": (Point("send PUT", 2), 1),
+    "upload to be written": (Point("write uploaded", 1, "before"), 2),
+    "upload written": (Point("write uploaded", 1), 1),
+    "intent to be written": (Point("write intent", 1, "before"), 2),
+    "intent written": (Point("write intent", 1), 1),
+    "submit answered": (Point(f"send {SUBMIT}", 1), 2),
+    "submit to be recorded": (Point("write submitted", 1, "before"), 2),
+    "submit recorded": (Point("write submitted", 1), 1),
+    "delivery to be written": (Point("write delivered", 1, "before"), 1),
 }
 IN_DOUBT = [name for name, point in POINTS.items() if point.in_doubt is not None]
 
@@ -164,11 +186,32 @@ def scene(control, emulator, classification, tmp_path):
     return open_scene
 
 
+@pytest.fixture(scope="session")
+def drawn(pytestconfig):
+    """Draw whether a fit thinks and whether its key is replaced; with `--all` both are so and otherwise."""
+    seed = int(os.environ.get("CRASH_SEED", random.SystemRandom().randrange(2**32)))
+    every = [(thinking, new_key) for thinking in (False, True) for new_key in (False, True)]
+
+    def draw(name):
+        print(f"CRASH_SEED={seed}")
+        return every if pytestconfig.getoption("--all") else [random.Random(f"{seed} {name}").choice(every)]
+
+    return draw
+
+
+@pytest.fixture
+def rounds(pytestconfig):
+    """How often two race."""
+    return 50 if pytestconfig.getoption("--all") else 8
+
+
 @pytest.fixture
 def price(emulator, classification):
     """Tokens that the thinking fit of these tests costs."""
     with Client("the-price", base_url=emulator) as client:
-        return client.estimate_cost(60, 2, operation="thinking_fit", n_estimators=2, thinking_effort="medium").estimated_cost
+        return client.estimate_cost(
+            60, 2, operation="thinking_fit", n_estimators=2, thinking_effort="medium"
+        ).estimated_cost
 
 
 def crash(scene, point, run_at_once):
@@ -227,28 +270,93 @@ def check_rerun(scene, point, ran, price):
     check_delivered(scene, ran, orphans=int(point.in_doubt is not None))
 
 
-@pytest.mark.parametrize("key", ["same key", "new key"])
-@pytest.mark.parametrize("thinking", [False, True], ids=["standard", "thinking"])
 @pytest.mark.parametrize("name", POINTS)
-def test_a_killed_fit_is_created_and_paid_once(name, thinking, key, scene, run_at_once, price):
-    point, scene = POINTS[name], scene(thinking=thinking)
-    crash(scene, point, run_at_once)
-    if key == "new key":
-        scene = scene.with_new_key()
-    ran = rerun(scene, run_at_once)
-    check_rerun(scene, point, ran, price)
+def test_a_killed_fit_is_created_and_paid_once(name, scene, run_at_once, price, drawn):
+    point = POINTS[name]
+    for thinking, with_new_key in drawn(name):
+        one = scene(thinking=thinking)
+        crash(one, point, run_at_once)
+        if with_new_key:
+            one = one.with_new_key()
+        check_rerun(one, point, rerun(one, run_at_once), price)
 
 
+@pytest.mark.parametrize("name", ["X half sent", "y sent", "submit received", "submit recorded", "model recorded"])
+def test_a_killed_fit_of_an_async_client(name, scene, run_at_once, price):
+    point, one = POINTS[name], scene(thinking=False, is_async=True)
+    crash(one, point, run_at_once)
+    check_rerun(one, point, rerun(one, run_at_once), price)
+
+
+@pytest.mark.parametrize("thinking", [False, True], ids=["standard", "thinking"])
+@pytest.mark.parametrize("name", STREAMED)
+def test_a_killed_fit_in_one_long_post(name, thinking, scene, run_at_once, price):
+    point, one = STREAMED[name], scene(thinking=thinking, streamed=True)
+    crash(one, point, run_at_once)
+    check_rerun(one, point, rerun(one, run_at_once), price)
 
 
 @pytest.mark.parametrize("name", IN_DOUBT)
 def test_what_is_in_doubt_stays_so_until_a_person_decides(name, scene, run_at_once, price):
-    point, scene = POINTS[name], scene(thinking=True)
-    crash(scene, point, run_at_once)
-    assert is_unknown(rerun(scene, run_at_once))
-    assert is_unknown(rerun(scene, run_at_once))
-    decided = rerun(scene, run_at_once, on_unknown="resubmit")
-    assert scene.books.charges == [price] * (point.in_doubt + 1)
-    assert scene.books.bytes_sent() == 0
-    check_delivered(scene, decided, orphans=1)
-    assert rerun(scene, run_at_once)["id"] == decided["id"]
+    point, one = POINTS[name], scene(thinking=True)
+    crash(one, point, run_at_once)
+    assert is_unknown(rerun(one, run_at_once))
+    assert is_unknown(rerun(one, run_at_once))
+    decided = rerun(one, run_at_once, on_unknown="resubmit")
+    assert one.books.charges == [price] * (point.in_doubt + 1)
+    assert one.books.bytes_sent() == 0
+    check_delivered(one, decided, orphans=1)
+    assert rerun(one, run_at_once)["id"] == decided["id"]
+
+
+# Two at once
+
+
+def test_two_that_start_at_once_make_one_fit(scene, run_at_once, rounds, price):
+    apart = []
+    for number in range(rounds):
+        one = scene(thinking=bool(number % 2), lease=30.0)
+        first, second = run_at_once(one.task, one.task)
+        assert (first["code"], second["code"]) == (0, 0)
+        assert one.books.charges == [price * (number % 2)]
+        assert [first["id"], second["id"]] == one.books.fits * 2
+        check_delivered(one, first, orphans=0)
+        assert one.books.statuses("/storage") == [200, 200]
+        apart.append(abs(first["ended"] - second["ended"]))
+    print(f"apart: {sorted(apart)[len(apart) // 2]:.2f} s at the median, {max(apart):.2f} s at most")
+    assert max(apart) < APART
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_of_two_that_start_at_once_the_winner_is_killed(when, scene, run_at_once, rounds, price, tmp_path):
+    created = int(when == "after")
+    for number in range((rounds + 1) // 2):
+        thinking = bool(number % 2)
+        one = scene(thinking=thinking, lease=1.0, skew=0.2)
+        kill = {"at": f"send {SUBMIT}", "when": when, "once": str(tmp_path / f"killed-{number}")}
+        ran = run_at_once({**one.task, "kill": kill}, {**one.task, "kill": kill})
+        assert sorted(each["code"] for each in ran) == [-signal.SIGKILL, 0]
+        (survivor,) = [each for each in ran if each["code"] == 0]
+        if thinking:
+            assert is_unknown(survivor)
+            assert one.books.charges == [price] * created
+            assert is_unknown(rerun(one, run_at_once))
+            continue
+        assert len(one.books.fits) == created + 1
+        assert one.books.fits[-1] == survivor["id"]
+        check_delivered(one, survivor, orphans=1)
+        again = rerun(one, run_at_once)
+        assert (again["id"], one.books.bytes_sent()) == (survivor["id"], 0)
+
+
+@pytest.mark.parametrize("thinking", [False, True], ids=["standard", "thinking"])
+@pytest.mark.parametrize("name", STOPPED)
+def test_one_that_wakes_up_when_another_has_taken_over(name, thinking, scene, run_at_once, price):
+    point, most = STOPPED[name]
+    one = scene(thinking=thinking)
+    kill = {"at": point.at, "nth": point.nth, "when": point.when, "stop": True}
+    stopped, other = run_at_once({**one.task, "kill": kill}, one.task)
+    assert (stopped["code"], other["code"]) == (0, 0)
+    print(stopped, other, one.books.fits)
+    assert one.books.charges == [price if thinking else 0] * len(one.books.fits)
+    assert len(one.books.fits) <= (1 if thinking else most)

@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tabpfn_operators.evaluation._bootstrap import interval, resampled
+from tabpfn_operators.evaluation._bootstrap import bootstrapped, interval_of, resampled
 
 
 def mean_of(values):
     return lambda counts: float(counts @ values / counts.sum())
+
+
+def interval(metric, rows, *, seed, resamples):
+    return interval_of(bootstrapped([metric], rows, seed=seed, resamples=resamples)[:, 0])
 
 
 def test_a_resample_draws_as_many_rows_as_there_are():
@@ -55,6 +59,13 @@ def test_a_resample_without_a_value_is_left_out():
     assert (found.low, found.high) == (1.0, 1.0)
     assert 0 < found.resamples < 100
     assert interval(lambda counts: float("nan"), 3, seed=0, resamples=10) is None
+
+
+def test_metrics_are_computed_on_the_same_rows():
+    values = np.random.default_rng(1).normal(size=40)
+    drawn = bootstrapped([mean_of(values), mean_of(values + 1)], 40, seed=0, resamples=50)
+    assert drawn.shape == (50, 2)
+    assert drawn[:, 1] - drawn[:, 0] == pytest.approx(np.ones(50))
 
 
 def test_memory_is_that_of_one_resample():

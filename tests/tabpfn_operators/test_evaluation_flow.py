@@ -12,7 +12,9 @@ import pytest
 
 from tabpfn_assets import Evaluation, FitParameters, PredictionSet
 from tabpfn_operators.errors import (
+    ConfigurationError,
     CostExceededError,
+    DestinationError,
     InvalidInputError,
     LimitExceededError,
     OutcomeUnknownError,
@@ -103,7 +105,7 @@ def test_only_rows_with_a_target_are_sent_and_of_a_sample_only_the_sample(client
     file = write(table, "holdout.parquet")
     whole = client.evaluate(model, file)
     assert (whole.rows, whole.rows_scored, whole.rows_evaluated) == (ROWS, ROWS - 10, ROWS - 10)
-    assert whole.notes == ("10 rows without a target are left out.",)
+    assert whole.notes == ("Left out: 10 rows without a target.",)
     found = client.evaluate(model, file, max_rows=30, seed=9)
     assert (found.rows, found.rows_scored, found.rows_evaluated) == (ROWS, 30, 30)
     assert found.notes[1] == f"A sample of 30 of {ROWS - 10} rows was evaluated, drawn with seed 9."
@@ -123,6 +125,15 @@ def test_the_rows_of_a_sample_are_those_of_their_labels(client, fit, write, uplo
     assert len(positions) == 40
     assert positions == sorted(positions)
     assert sent.equals(every.select(["x", "other"]).take(positions))
+
+
+def test_an_evaluation_on_the_train_set_says_so(client, write, tmp_path):
+    source = write(table_of("classification"), "train.parquet")
+    train_set = client.upload_train_set(source, "outcome", task="classification", features=["x"])
+    model = client.fit_train_set(train_set, parameters=FitParameters(task="classification"))
+    assert client.evaluate(model, source).notes[0].startswith("The holdout is the train set itself")
+    other = write(table_of("classification", seed=3), "other.parquet")
+    assert client.evaluate(model, other).notes == ()
 
 
 @pytest.mark.parametrize("kind", ["frame", "table", "csv", "filter", "reader", "views"])
@@ -246,6 +257,12 @@ def test_kept_scores_are_not_paid_for_again(client, fit, holdout, journal, tmp_p
     assert "holds the predictions of this holdout; nothing is sent" in caplog.text
 
 
+def test_scores_are_kept_on_any_storage(client, fit, holdout, journal, tmp_path):
+    model, place = fit(), f"memory://{tmp_path.name}/scores/"
+    assert plain(client.evaluate(model, holdout, scores=place)) == plain(client.evaluate(model, holdout, scores=place))
+    assert journal.posts(PREDICT) == 1
+
+
 def test_kept_scores_of_a_table_in_memory_are_found_again(client, fit, journal, tmp_path):
     model = fit()
     for seed in (1, 1, 2):
@@ -316,6 +333,12 @@ def test_a_holdout_that_does_not_fit_is_named_and_costs_nothing(client, fit, hol
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+def test_a_feature_is_no_target(client, fit, holdout, journal):
+    with pytest.raises(InvalidInputError, match="target 'x' is a feature of the model"):
+        client.evaluate(fit("regression"), holdout, "x")
+    assert journal.posts(PREDICT) == 0
+
+
 def test_a_feature_that_only_the_champion_lacks(client, fit, holdout, journal):
     candidate, champion = fit(features=("x",)), fit()
     with pytest.raises(InvalidInputError, match=r"feature 'other' of the model is missing \(champion\)"):
@@ -369,6 +392,18 @@ def test_a_lost_answer_leaves_nothing_behind(client, fit, holdout, control, temp
     with pytest.raises(OutcomeUnknownError):
         client.evaluate(model, holdout)
     assert list(temporary.iterdir()) == []
+
+
+def test_a_scores_folder_of_no_use_costs_nothing(client, fit, holdout, journal, tmp_path):
+    model = fit()
+    with pytest.raises(ConfigurationError, match="URL is empty"):
+        client.evaluate(model, holdout, scores="")
+    with pytest.raises(ConfigurationError, match="unknown storage protocol"):
+        client.evaluate(model, holdout, scores="nowhere://x")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DestinationError, match="cannot be written to"):
+        client.evaluate(model, holdout, scores=str(tmp_path / "file"))
+    assert journal.posts(PREDICT) == 0
 
 
 def test_nothing_secret_is_in_the_record(client, fit, holdout, tmp_path, bearer, caplog):

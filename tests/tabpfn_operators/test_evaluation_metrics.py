@@ -132,7 +132,7 @@ def test_the_area_is_the_mean_over_the_classes_that_are_there():
     assert found["roc_auc_ovr"] == pytest.approx(
         np.mean([sk.roc_auc_score(truth == i, matrix[:, i]) for i in range(3)])
     )
-    assert notes == ["roc_auc_ovr is the mean over 3 classes; 1 are not in the holdout."]
+    assert notes == ["roc_auc_ovr is the mean over 3 classes; not in the holdout: 1."]
 
 
 def test_curves_of_a_classification():

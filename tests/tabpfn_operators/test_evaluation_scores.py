@@ -1,6 +1,7 @@
 """Evaluations of predictions that are made already: every form of them, samples, and what cannot be used."""
 
 import pickle
+import subprocess
 import sys
 
 import numpy as np
@@ -128,8 +129,8 @@ def test_decimals_and_whole_numbers_are_numbers(regressor):
         evaluate_scores(regressor, pa.array(values).cast(kind), points)
         for kind in (pa.int64(), pa.uint8(), pa.float32(), pa.decimal128(21, 2))
     ]
-    assert {one.metrics["mae"] for one in found} == {pytest.approx(1 / 3)}
-    assert found[0].notes[0] == "1 rows without a target are left out."
+    assert [one.metrics["mae"] for one in found] == pytest.approx([1 / 3] * 4)
+    assert found[0].notes[0] == "Left out: 1 row without a target."
 
 
 def test_a_target_that_is_not_finite_is_none(regressor):
@@ -170,7 +171,7 @@ def test_unseen_labels_are_counted_and_wrong(build_model):
     labels[:3] = ["<script>alert(1)</script>", "maybe", "maybe"]
     found = evaluate_scores(build_model(), np.array(labels), matrix)
     assert found.notes[0].startswith(
-        "3 rows have a label that the model has never seen ('<script>alert(1)</script>', 'maybe'): they count as wrong"
+        "Counted as wrong: 3 rows with a label that the model has never seen ('<script>alert(1)</script>', 'maybe'); "
     )
     assert sum(map(sum, found.confusion)) == ROWS - 3
     assert found.metrics["log_loss"] > 36 * 3 / ROWS
@@ -198,7 +199,7 @@ def test_above_max_rows_a_seeded_sample_is_evaluated(build_model, write):
     assert found.metrics != other.metrics
     assert (found.rows, found.rows_scored, found.rows_evaluated, found.seed) == (ROWS, ROWS, 50, 3)
     assert found.notes == (
-        "1 rows without a target are left out.",
+        "Left out: 1 row without a target.",
         "A sample of 50 of 239 rows was evaluated, drawn with seed 3.",
     )
 
@@ -302,7 +303,7 @@ def test_rows_that_one_of_them_could_not_predict_are_left_out_for_both(build_mod
     )
     assert found.rows_evaluated == ROWS - 1
     assert found.comparison.improvement == 0
-    assert found.notes == ("1 rows are left out: their prediction is not a finite number.",)
+    assert found.notes == ("Left out: 1 row whose prediction is not a finite number.",)
 
 
 # What cannot be used
@@ -368,6 +369,9 @@ def test_scores_of_other_rows_columns_or_models(build_model, regressor, write):
     assert "output_type='main'" in refusal(regressor, np.zeros(ROWS), pa.table({"quantile_0.1": np.zeros(ROWS)}))
     other = prediction_set(build_model(fitted_train_set_id="fitted-9"), file)
     assert "made with fitted-9, not with fitted-1" in refusal(build_model(), holdout, other)
+    text = refusal(build_model(), holdout, 5 * matrix - 1)
+    assert text.startswith("The scores of class 'no' reach from -")
+    assert text.endswith("give probabilities, 0 to 1.")
     assert "No prediction is a finite number" in refusal(build_model(), holdout, matrix * np.nan)
 
 
@@ -400,6 +404,13 @@ def test_every_headline_has_an_interval_around_it(build_model, headline):
     margin = 0.05 if headline == "ece" else 0.0  # a resample has chance gaps of its own
     assert found.interval.low - margin <= found.metrics[headline] <= found.interval.high + margin
     assert found.interval.resamples == 200
+
+
+def test_importing_it_loads_nothing_heavy():
+    code = "import sys, tabpfn_operators.evaluation; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "tabpfn_operators.evaluation" in loaded
+    assert {"numpy", "pyarrow", "pandas", "sklearn", "fsspec", "httpx", "matplotlib"} & set(loaded) == set()
 
 
 def test_without_scikit_learn_the_extra_is_named(build_model, monkeypatch):

@@ -1,6 +1,8 @@
 """The lineage store on local disk: what is recorded once, where aliases point, and what damage does."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 import uuid
@@ -299,6 +301,8 @@ def test_an_alias_is_a_log_that_only_grows(store, build):
         promote=True, candidate_id="fitted-1", headline="log_loss", checks=(), decided_at="2026-11-21T00:00:00Z"
     )
     store.promote("churn", first, decision=decision)
+    with pytest.raises(InvalidInputError, match="is the fit fitted-2, and this decision is on fitted-1"):
+        store.promote("churn", second, decision=decision)
     store.promote("churn", second)
     assert store.promote("churn", second).number == 2
     back = store.rollback("churn")
@@ -366,6 +370,7 @@ def test_a_lost_answer_to_the_own_write_is_no_move_of_another(store, build, monk
     created = store._create
     monkeypatch.setattr(store, "_create", lambda *arguments: created(*arguments) and False)
     assert store.promote("churn", version).number == 1
+    assert store.add(build(2)) == LineageStore(store.url).versions("churn")[1]
 
 
 def test_another_client_moves_the_alias_and_is_seen_at_once(store, build, url):
@@ -421,6 +426,19 @@ def test_memory_serves_tests(build):
     LineageStore(url).promote("churn", version)
     assert LineageStore(url).get("churn", "@champion") == build()
     assert LineageStore(url).check().problems == ()
+
+
+def test_it_travels_without_secrets_or_not_at_all(store, build, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    version = store.add(build())
+    again = pickle.loads(pickle.dumps(LineageStore("store", allow_unsafe_store=True)))
+    monkeypatch.chdir("/")
+    assert again.versions("churn") == [version]
+    for secretive in (LineageStore("s3://KEY:SECRET@bucket/x"), LineageStore("s3://bucket/x", {"key": "SECRET"})):
+        with pytest.raises(ConfigurationError, match="s3://bucket/x has storage options or keys") as error:
+            pickle.dumps(secretive)
+        assert "SECRET" not in str(error.value)
+        assert copy.deepcopy(secretive).url == secretive.url
 
 
 # Damage

@@ -1,6 +1,7 @@
 """Store and server together: what still exists, and what is erased for good, also after a kill."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,28 @@ def test_markers_are_repaired(client, store, recorded):
     repaired = client.verify_models(store, repair=True)
     assert (repaired.ok, len(repaired.repaired)) == (True, 1)
     assert client.verify_models(store).repaired == ()
+
+
+def test_as_many_models_are_asked_for_at_a_time_as_was_said(drive, loopback, store, build_model):
+    together, lock, active = threading.Barrier(3, timeout=30), threading.Lock(), []
+
+    def answer(seen):
+        with lock:
+            active.append(1)
+            most.append(len(active))
+        together.wait()
+        with lock:
+            active.pop()
+        together.wait()
+        return 200, {"fitted_train_set_id": seen.json()["fitted_train_set_id"], "status": "completed"}
+
+    most = []
+    server = loopback(answer)
+    for number in range(9):
+        store.add(build_model(name="churn", fitted_train_set_id=f"f{number}", api_url=server.url))
+    found = drive(server.url)("verify_models", store, concurrency=3)
+    assert [model.state for model in found.models] == ["present"] * 9
+    assert max(most) == 3
 
 
 def test_an_empty_store_is_all_right(client, store):
@@ -288,6 +311,8 @@ def test_a_rerun_finishes_what_a_kill_left(client, store, recorded, fit_once, cl
     store.add(fit_once(classification, name="other"))
     with pytest.raises(Killed):
         client.erase_model(KilledStore(store.url, n, after=after), "churn", version, dry_run=False)
+    begun = (1, False) < (n, after) < (4, True)
+    assert any("was begun and not finished" in line for line in client.verify_models(store).problems) == begun
     assert client.erase_model(store, "churn", version, dry_run=False, forget_names=True).complete
     assert all(each.erased for each in store.list_models())
     assert store.get("other", "2").classes == ("class-1", "class-2")

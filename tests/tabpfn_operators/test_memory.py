@@ -11,6 +11,7 @@ import pytest
 
 MIB = 2**20
 BOUND = 210 * MIB  # measured for what is decoded: 174 MiB long, 151 wide, of which 48 are the row group of the spool
+MOVED_BOUND = 64 * MIB  # measured for what is moved as bytes: 33 MiB
 
 # VmHWM and not getrusage: the latter also counts what the parent held when it started the child.
 PEAK = """
@@ -74,10 +75,10 @@ def test_a_table_much_larger_than_the_bound_is_uploaded_within_it(emulator, cont
     control.configure(limits={"train_set_max_rows": 4_000_000})
     decoded = write(tmp_path / "large.parquet", 21, 1_000_000, 4)
     found = measured(UPLOAD, tmp_path / "large.parquet", emulator)
-    assert decoded > 3 * BOUND
+    assert decoded > 10 * MOVED_BOUND
     assert found["rows"] == 4_000_000
     assert found["bytes"] > 90 * MIB
-    assert found["grown"] < BOUND, f"{found['grown'] / MIB:.0f} MiB"
+    assert found["grown"] < MOVED_BOUND, f"{found['grown'] / MIB:.0f} MiB"
 
 
 # Many rows, and many columns: read side by side, the latter took 252 MiB.

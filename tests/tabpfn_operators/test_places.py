@@ -131,6 +131,7 @@ def test_nothing_is_written_before_it_is_needed(tmp_path):
     place = folder_place(tmp_path / "home", "run", generation=3, lease_seconds=7)
     assert place.journal.read() is None
     assert (place.generation, place.lease_seconds) == (3, 7)
+    assert folder_place(tmp_path, "run").generation is None
     assert list(tmp_path.iterdir()) == []
 
 

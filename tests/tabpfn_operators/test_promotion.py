@@ -65,7 +65,7 @@ def test_a_better_model_is_promoted_and_every_number_is_kept(judge):
         "max_cost": (600.0, 1000.0),
     }
     assert checks_of(decision)["non_inferiority"].reason == (
-        "The 95% interval of the improvement of log_loss, 0.01 to 0.03 (1000 paired resamples), begins not below 0."
+        "The 95% interval of the improvement of log_loss, 0.01 to 0.03 (1000 paired resamples), does not reach below 0."
     )
 
 
@@ -135,6 +135,14 @@ def test_another_headline_is_judged_by_its_own_numbers_in_its_own_direction(judg
     assert checks_of(decision)["min_improvement"].actual == pytest.approx(0.01)
     assert decision.promote
     assert not judge({"headline": "accuracy", "min_improvement": 0.02}).promote
+
+
+def test_what_just_reaches_a_condition_holds_and_a_draw_with_the_baseline_does_not(judge):
+    exact = comparison(improvement=0.02, low=-0.01)
+    rule = {"min_improvement": 0.02, "non_inferiority": 0.01, "max_latency": 2, "max_cost": 10}
+    assert judge(rule, comparison=exact, latency=2.0, charged=10).promote
+    drawn = {"metrics": {"log_loss": 0.3, "accuracy": 0.55}}
+    assert not checks_of(judge({"headline": "accuracy"}, **drawn))["must_beat_baseline"].passed
 
 
 def test_non_inferiority_alone_lets_a_slightly_worse_model_pass(judge):

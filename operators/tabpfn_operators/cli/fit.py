@@ -53,6 +53,9 @@ def fit(
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait; default: the server's own.")] = None,
     base_url: Annotated[str | None, typer.Option(help="API base URL; default: TABPFN_API_URL.")] = None,
     wire: Annotated[WireForm, typer.Option(help="Form of the fit body.")] = "nested",
+    openlineage: Annotated[
+        bool, typer.Option("--openlineage", help="Tell the OpenLineage server that OPENLINEAGE_URL or its file names.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Fit a model on a Parquet file and print its lineage record."""
@@ -66,7 +69,7 @@ def fit(
     if destination is not None:
         destination.check_writable()
     record = ModelRecord(destination)
-    with Client(base_url=base_url, wire=wire) as client, watching() as progress, record:
+    with Client(base_url=base_url, wire=wire, openlineage=openlineage) as client, watching() as progress, record:
         model = client.fit(
             source,
             target,

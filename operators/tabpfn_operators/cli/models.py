@@ -198,8 +198,8 @@ def delete(
 
     Without --yes nothing is asked of the server and nothing changes: it says what would be deleted. The record stays,
     as the proof of what was trained on what; --forget-names takes column names and class labels out of it. Not
-    reached: predictions and the records beside them, engines' own records, and older versions of an object where the
-    storage keeps them. A rerun after a kill does what is left. Exits with 1 when something is left.
+    reached: predictions and the records beside them, journals, engines' own records, and older versions of an object
+    where the storage keeps them. A rerun after a kill does what is left. Exits with 1 when something is left.
     """
     opened = _opened(store, allow_unsafe_store=allow_unsafe_store)
     options = {"force": force, "forget_names": forget_names, "accept_gone": accept_gone}

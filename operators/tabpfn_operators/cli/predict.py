@@ -29,13 +29,16 @@ def predict(
         int | None, typer.Option(help="Tokens that it may cost; above, or above what is left, nothing is sent.")
     ] = None,
     base_url: Annotated[str | None, typer.Option(help="API base URL; default: TABPFN_API_URL.")] = None,
+    openlineage: Annotated[
+        bool, typer.Option("--openlineage", help="Tell the OpenLineage server that OPENLINEAGE_URL or its file names.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Predict a Parquet file with a fitted model. One billed call."""
     from tabpfn_operators import Client
 
     fitted = read_model(model)
-    with Client(base_url=base_url) as client, watching() as progress:
+    with Client(base_url=base_url, openlineage=openlineage) as client, watching() as progress:
         record = client.predict(
             fitted,
             source,

@@ -39,6 +39,9 @@ class Client(
         verify: Whether to check certificates, or the path of a CA bundle.
         allow_http: Accept plain http for hosts that are not loopback.
         user_agent: Text appended to the package's own, for instance `airflow/3.3.2`.
+        openlineage: True tells the OpenLineage server of the environment of `fit`, `predict` and `evaluate`; so does
+            an emitter or an OpenLineage client of your own. Off by default, whatever the environment says: inside
+            Airflow its own listener reports the task.
 
     Raises:
         ConfigurationError: A setting is missing or not usable; the message names it and what to set.

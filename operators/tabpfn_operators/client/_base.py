@@ -7,6 +7,7 @@ from typing import Self, TypeVar
 from tabpfn_operators._call import Session
 from tabpfn_operators._run import Wire
 from tabpfn_operators._wire import AsyncWire, SyncWire
+from tabpfn_operators.openlineage import Emitter, EventClient, emitter_of
 from tabpfn_operators.settings import Settings, Token, WireForm
 
 C = TypeVar("C", bound=type)
@@ -40,6 +41,7 @@ class _Base:
         verify: bool | str = True,
         allow_http: bool = False,
         user_agent: str | None = None,
+        openlineage: bool | Emitter | EventClient = False,
     ) -> None:
         self.settings = Settings.resolve(
             token,
@@ -53,7 +55,14 @@ class _Base:
             allow_http=allow_http,
             user_agent=user_agent,
         )
-        self._session = Session(self.settings, self._open_wire())
+        emitter = emitter_of(openlineage)
+        # An emitter of the caller's own is shared, so it is the caller's to close.
+        self._own_emitter = emitter if emitter is not openlineage else None
+        self._session = Session(self.settings, self._open_wire(), emitter=emitter)
+
+    def _close_emitter(self) -> None:
+        if self._own_emitter is not None:
+            self._own_emitter.close()
 
     def _open_wire(self) -> Wire:
         raise TypeError("use Client or AsyncClient")
@@ -69,6 +78,7 @@ class SyncBase(_Base):
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         self._wire.close()
+        self._close_emitter()
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +99,7 @@ class AsyncBase(_Base):
     async def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         await self._wire.close()
+        self._close_emitter()
 
     async def __aenter__(self) -> Self:
         return self

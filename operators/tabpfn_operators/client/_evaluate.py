@@ -5,6 +5,7 @@ from tabpfn_operators._run import run as run_flow
 from tabpfn_operators.client._base import AsyncBase, SyncBase, same_docstrings
 from tabpfn_operators.evaluation import _flow as evaluating
 from tabpfn_operators.evaluation._holdout import MAX_ROWS, Limits
+from tabpfn_operators.openlineage import reported_evaluation
 from tabpfn_operators.progress import ProgressCallback, ignore
 from tabpfn_operators.reading import Casts, Compression, Filters, Reading, Table
 from tabpfn_operators.sources import Source
@@ -80,20 +81,27 @@ class EvaluateMethods(SyncBase):
             OutcomeUnknownError: The answer was lost after a call was sent; it may have been billed.
         """
         return run_flow(
-            evaluating.evaluate(
-                self._session,
-                model,
-                Reading(holdout, storage_options, filters, casts, recompress),
-                target,
-                champion=champion,
-                headline=headline,
-                limits=Limits(max_rows, seed, resamples),
-                scores=scores,
-                scores_options=scores_options,
-                max_cost=max_cost,
+            reported_evaluation(
+                self._session.wire,
+                self._session.emitter,
+                lambda: evaluating.evaluate(
+                    self._session,
+                    model,
+                    Reading(holdout, storage_options, filters, casts, recompress),
+                    target,
+                    champion=champion,
+                    headline=headline,
+                    limits=Limits(max_rows, seed, resamples),
+                    scores=scores,
+                    scores_options=scores_options,
+                    max_cost=max_cost,
+                    run=run,
+                    checksum=checksum,
+                    progress=progress or ignore,
+                ),
+                holdout=holdout,
+                model=model,
                 run=run,
-                checksum=checksum,
-                progress=progress or ignore,
             )
         )
 
@@ -124,18 +132,25 @@ class AsyncEvaluateMethods(AsyncBase):
         checksum: bool | None = None,
         progress: ProgressCallback | None = None,
     ) -> Evaluation:
-        return await evaluating.evaluate(
-            self._session,
-            model,
-            Reading(holdout, storage_options, filters, casts, recompress),
-            target,
-            champion=champion,
-            headline=headline,
-            limits=Limits(max_rows, seed, resamples),
-            scores=scores,
-            scores_options=scores_options,
-            max_cost=max_cost,
+        return await reported_evaluation(
+            self._session.wire,
+            self._session.emitter,
+            lambda: evaluating.evaluate(
+                self._session,
+                model,
+                Reading(holdout, storage_options, filters, casts, recompress),
+                target,
+                champion=champion,
+                headline=headline,
+                limits=Limits(max_rows, seed, resamples),
+                scores=scores,
+                scores_options=scores_options,
+                max_cost=max_cost,
+                run=run,
+                checksum=checksum,
+                progress=progress or ignore,
+            ),
+            holdout=holdout,
+            model=model,
             run=run,
-            checksum=checksum,
-            progress=progress or ignore,
         )

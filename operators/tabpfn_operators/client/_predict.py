@@ -11,6 +11,7 @@ from tabpfn_assets import (
 from tabpfn_operators import predict as predicting
 from tabpfn_operators._run import run as run_flow
 from tabpfn_operators.client._base import AsyncBase, SyncBase, same_docstrings
+from tabpfn_operators.openlineage import reported_score
 from tabpfn_operators.predictions import Prediction
 from tabpfn_operators.progress import ProgressCallback, ignore
 from tabpfn_operators.reading import Casts, Compression, Filters, Reading, Table
@@ -110,19 +111,27 @@ class PredictMethods(SyncBase):
             OutcomeUnknownError: The answer was lost after the call was sent; it may have been billed.
         """
         return run_flow(
-            predicting.predict(
-                self._session,
-                model,
-                Reading(source, storage_options, filters, casts, recompress),
-                destination,
-                output_type=output_type,
-                quantiles=quantiles,
-                destination_options=destination_options,
+            reported_score(
+                self._session.wire,
+                self._session.emitter,
+                lambda: predicting.predict(
+                    self._session,
+                    model,
+                    Reading(source, storage_options, filters, casts, recompress),
+                    destination,
+                    output_type=output_type,
+                    quantiles=quantiles,
+                    destination_options=destination_options,
+                    run=run,
+                    redact_labels=redact_labels,
+                    max_cost=max_cost,
+                    checksum=checksum,
+                    progress=progress or ignore,
+                ),
+                source=source,
+                model=model,
+                destination=destination,
                 run=run,
-                redact_labels=redact_labels,
-                max_cost=max_cost,
-                checksum=checksum,
-                progress=progress or ignore,
             )
         )
 
@@ -166,17 +175,25 @@ class AsyncPredictMethods(AsyncBase):
         checksum: bool | None = None,
         progress: ProgressCallback | None = None,
     ) -> PredictionSet:
-        return await predicting.predict(
-            self._session,
-            model,
-            Reading(source, storage_options, filters, casts, recompress),
-            destination,
-            output_type=output_type,
-            quantiles=quantiles,
-            destination_options=destination_options,
+        return await reported_score(
+            self._session.wire,
+            self._session.emitter,
+            lambda: predicting.predict(
+                self._session,
+                model,
+                Reading(source, storage_options, filters, casts, recompress),
+                destination,
+                output_type=output_type,
+                quantiles=quantiles,
+                destination_options=destination_options,
+                run=run,
+                redact_labels=redact_labels,
+                max_cost=max_cost,
+                checksum=checksum,
+                progress=progress or ignore,
+            ),
+            source=source,
+            model=model,
+            destination=destination,
             run=run,
-            redact_labels=redact_labels,
-            max_cost=max_cost,
-            checksum=checksum,
-            progress=progress or ignore,
         )

@@ -20,6 +20,7 @@ from tabpfn_operators.durable._request import (
 from tabpfn_operators.durable._submission import submit
 from tabpfn_operators.errors import ConfigurationError, FitFailedError, FittedModelNotFoundError, StaleUploadError
 from tabpfn_operators.fit import OnSubmitted, create_fit, get_fit_status, wait_for_fit
+from tabpfn_operators.openlineage import reported_fit
 from tabpfn_operators.places import Hold, Place, new_owner
 from tabpfn_operators.progress import ProgressCallback
 from tabpfn_operators.refit import gone
@@ -32,11 +33,25 @@ LOOK_SECONDS = 0.5
 async def fit(
     session: Session, request: FitRequest, memory: Memory, *, on_submitted: OnSubmitted | None
 ) -> FittedModel:
-    """Start a fit and finish it."""
-    model = await start_fit(session, request, memory)
-    if on_submitted is not None:
-        await session.wire.call(on_submitted, model)
-    return await finish_fit(session, model, memory, timeout=request.timeout, progress=request.progress)
+    """Start a fit, finish it, and tell of it where somebody is to be told."""
+
+    async def started_and_finished() -> FittedModel:
+        model = await start_fit(session, request, memory)
+        if on_submitted is not None:
+            await session.wire.call(on_submitted, model)
+        return await finish_fit(session, model, memory, timeout=request.timeout, progress=request.progress)
+
+    return await reported_fit(
+        session.wire,
+        session.emitter,
+        started_and_finished,
+        source=request.reading.source,
+        target=request.target,
+        parameters=request.parameters,
+        name=request.name,
+        api_url=session.settings.base_url,
+        run=request.run,
+    )
 
 
 async def start_fit(session: Session, request: FitRequest, memory: Memory) -> FittedModel:
@@ -70,7 +85,7 @@ async def finish_fit(
         model = await wait_for_fit(session, model, timeout=timeout, progress=progress)
     except FitFailedError as error:
         if place is not None:
-            await session.wire.call(note_failure, place, model.fitted_train_set_id, error.message, error.code)
+            await session.wire.call(note_failure, place, model.fitted_train_set_id, error.reason, error.code)
         raise
     except FittedModelNotFoundError as error:
         raise gone(model, error) from None
@@ -138,7 +153,11 @@ async def _taken_up(session: Session, work: Work, place: Place, record: JobRecor
     try:
         status = await get_fit_status(session, record.job_id)
     except FittedModelNotFoundError as error:
-        raise gone(model, error) from None
+        if work.memory.reuse != "never":
+            raise gone(model, error) from None
+        log.info("%s: fit %s is gone from the server.", place.name, record.job_id)
+        await session.wire.call(note_failure, place, record.job_id, error.message, error.code)
+        return None
     decision = _decided(work, place, record, owner=owner, status=status)
     log.info("%s: %s.", place.name, decision.reason)
     if status.status == "failed":
@@ -158,9 +177,6 @@ async def _taken_up(session: Session, work: Work, place: Place, record: JobRecor
 async def _submitted(session: Session, work: Work, place: Place, hold: Hold) -> FittedModel | None:
     """Upload and submit, alone in this place; None where that turns out not to be so."""
     record = await session.wire.call(place.journal.read)
-    if record is not None and record.phase == "intent" and record.owner == hold.owner:
-        # The intent of this very call, which gave up before it sent anything: nobody need doubt it.
-        record = record.model_copy(update={"phase": "uploaded"})
     decision = _decided(work, place, record, owner=hold.owner, alone=place.claim is not None)
     if decision.error is not None:
         raise decision.error
@@ -180,8 +196,10 @@ async def _submitted(session: Session, work: Work, place: Place, hold: Hold) -> 
     )
     if base.train_set is None:
         base = base.model_copy(update={"train_set": await upload(session, work.request, work.price)})
-        if await session.wire.call(hold.confirm):
-            await session.wire.call(hold.settle, base)
+        if await session.wire.call(hold.settle, base) and not await session.wire.call(hold.confirm):
+            # A process that was stopped may have written over what another did since: better in doubt than repeated.
+            await session.wire.call(hold.intend, base.model_copy(update={"phase": "intent"}))
+            return None
     return await submit(session, work, hold, base)
 
 

@@ -6,15 +6,9 @@ from tabpfn_operators.places import Hold, Place
 
 
 def note_submission(hold: Hold, base: JobRecord, model: FittedModel, timeout: float | None) -> bool:
-    """Write down the id of a fit; False where another has gone on in this place while the hold was lost."""
-    if not hold.confirm() and not hold.has_intent():
-        log.error(
-            "Fit %s was submitted, and meanwhile another worker took over: its fit counts, and this one is not used.",
-            model.fitted_train_set_id,
-        )
-        return False
+    """Write down the id of a fit; False where another has taken the place over and gone on there."""
     submitted_at = model.created_at.timestamp()
-    hold.settle(
+    written = hold.settle(
         base.model_copy(
             update={
                 "phase": "submitted",
@@ -25,7 +19,12 @@ def note_submission(hold: Hold, base: JobRecord, model: FittedModel, timeout: fl
             }
         )
     )
-    return True
+    if not written:
+        log.error(
+            "Fit %s was submitted, and meanwhile another worker took over: its fit counts, and this one is not used.",
+            model.fitted_train_set_id,
+        )
+    return written
 
 
 def note_failure(place: Place, job_id: str, words: str | None, code: str | None) -> None:
@@ -44,7 +43,7 @@ def note_delivery(place: Place, model: FittedModel) -> None:
         "phase": "completed",
         "delivered": True,
         "model": model,
-        "generation": max(record.generation, place.generation),
+        "generation": max(record.generation, place.generation or 0),
     }
     if record.model_copy(update=done) != record:
         place.journal.write(record.model_copy(update=done))

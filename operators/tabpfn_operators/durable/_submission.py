@@ -20,12 +20,14 @@ async def submit(session: Session, work: Work, hold: Hold, base: JobRecord) -> F
     doubt: OutcomeUnknownError | None = None
     while True:
         train_set = base.train_set
-        if train_set is None or not await session.wire.call(hold.confirm):
+        if train_set is None:
             break
         await work.price.check(rows=train_set.rows, columns=len(train_set.features))
         base = base.model_copy(update={"usage": await work.price.usage()})
+        if not await session.wire.call(hold.confirm):
+            break
         await session.wire.call(hold.intend, base.model_copy(update={"phase": "intent"}))
-        # Here and not only before: the price, the usage and the intent are calls that may have taken long.
+        # A process that was stopped while it wrote may have written over what another did since: its intent stays.
         if not await session.wire.call(hold.confirm):
             break
         try:

@@ -13,7 +13,7 @@ from tabpfn_operators.fit import fit_record, get_fit_status
 from tabpfn_operators.places import Hold, Place, new_owner
 from tabpfn_operators.progress import ProgressCallback
 from tabpfn_operators.refit import gone
-from tabpfn_operators.resume import resume_decision
+from tabpfn_operators.resume import generation_of, resume_decision
 from tabpfn_operators.server import model_version_of
 from tabpfn_operators.upload import plan
 
@@ -91,5 +91,6 @@ async def adopt_fit(session: Session, fitted_train_set_id: str, request: FitRequ
 
 
 async def _adopted(session: Session, work: Work, place: Place, hold: Hold, model: FittedModel) -> bool:
-    base = JobRecord(kind="tabpfn_async", phase="uploaded", fingerprint=work.asked, generation=place.generation)
+    generation = generation_of(await session.wire.call(place.journal.read), place.generation, "run")
+    base = JobRecord(kind="tabpfn_async", phase="uploaded", fingerprint=work.asked, generation=generation)
     return await session.wire.call(note_submission, hold, base, model, work.request.timeout)

@@ -1,6 +1,6 @@
 """Bootstrap intervals: rows are drawn with replacement, one resample in memory at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,19 +31,28 @@ def resampled(rows: int, *, seed: int, resamples: int) -> Iterator[Any]:
         yield np.bincount(random.integers(0, rows, rows), minlength=rows).astype(np.float64)
 
 
-def interval(metric: Weighted, rows: int, *, seed: int, resamples: int) -> Interval | None:
-    """Compute the percentile interval of a metric.
+def bootstrapped(metrics: Sequence[Weighted], rows: int, *, seed: int, resamples: int) -> Any:
+    """Compute metrics on resamples, all on the same rows of each.
 
     Args:
-        metric: The metric as a function of how often each row counts.
+        metrics: Metrics as functions of how often each row counts.
         rows: Rows.
         seed: Seed of the draws.
         resamples: How many resamples.
 
     Returns:
-        The middle 95 %; None where the metric has no value in any resample.
+        float64 of shape (resamples, metrics); NaN where a metric has no value.
     """
-    values = np.fromiter((metric(counts) for counts in resampled(rows, seed=seed, resamples=resamples)), np.float64)
+    draws = resampled(rows, seed=seed, resamples=resamples)
+    return np.array([[metric(counts) for metric in metrics] for counts in draws])
+
+
+def interval_of(values: Any) -> Interval | None:
+    """Take the middle 95 % of a metric's values on resamples; None where it has a value in none.
+
+    Args:
+        values: float64 of shape (resamples,); NaN counts as no resample.
+    """
     values = values[np.isfinite(values)]
     if not len(values):
         return None

@@ -40,7 +40,7 @@ class Classified:
         for start in range(0, self.rows, BLOCK_ROWS):
             self._look_at(start)
         self._hit = (self._predicted == self._true).astype(np.float64)
-        self._bin = np.minimum((self._confidence * BINS).astype(np.int64), BINS - 1)
+        self._bin = np.clip((self._confidence * BINS).astype(np.int64), 0, BINS - 1)
 
     def _look_at(self, start: int) -> None:
         block = self.scores.block(start)
@@ -81,7 +81,7 @@ class Classified:
             areas = [sk.roc_auc_score(self._true == index, self.scores.columns[index]) for index in ranked]
             found["roc_auc_ovr"] = np.mean(areas)
             if (unranked := self._count - len(ranked)) and self._count > 2:
-                notes.append(f"roc_auc_ovr is the mean over {len(ranked)} classes; {unranked} are not in the holdout.")
+                notes.append(f"roc_auc_ovr is the mean over {len(ranked)} classes; not in the holdout: {unranked}.")
         return {name: float(found[name]) for name in METRICS["classification"] if name in found}, notes
 
     def weighted(self, metric: str) -> Weighted:
@@ -169,16 +169,20 @@ class Classified:
 def _weighted_area(positive: Any, scores: Any) -> Weighted:
     """Return the area under the ROC curve of one class as a function of how often each row counts."""
     order = np.argsort(scores, kind="stable")
-    ranked, mine = scores[order], positive[order].astype(np.float64)
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    ranked = scores[order]
+    mine = np.flatnonzero(positive)
+    first = np.searchsorted(ranked, scores[mine], side="left")
+    last = np.searchsorted(ranked, scores[mine], side="right")
+    below = np.zeros(len(scores) + 1)
 
     def area(counts: Any) -> float:
-        weights = counts[order]
-        above = np.add.reduceat(weights * mine, starts)
-        below = np.add.reduceat(weights * (1 - mine), starts)
-        pairs = above.sum() * below.sum()
-        # A tie counts half.
-        return float(above @ (np.cumsum(below) - below / 2) / pairs) if pairs else float("nan")
+        np.cumsum(counts[order], out=below[1:])
+        weights = counts[mine]
+        own = weights.sum()
+        pairs = own * (below[-1] - own)
+        # A tie counts half; among themselves, the rows of the class are half of their pairs below each other.
+        above = weights @ (below[first] + below[last]) / 2 - own**2 / 2
+        return float(above / pairs) if pairs else float("nan")
 
     return area
 

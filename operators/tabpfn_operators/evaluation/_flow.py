@@ -42,7 +42,6 @@ _OUTPUT = {"classification": "probas", "regression": "main"}
 @dataclass(frozen=True)
 class _Plan:
     truth: "Truth"
-    table: RowSource
     reading: Reading
     ref: SourceRef
     sent: RowSource = field(repr=False)
@@ -86,15 +85,17 @@ async def evaluate(
     _check_usable(models, chosen)
     check_models(model, champion)
     column = target or model.target
+    if scores is not None:
+        await session.wire.call(folder, scores, scores_options)  # a URL of no use costs nothing
     plan = await session.wire.call(_planned, holdout, model, champion, column, limits)
     await _check_limits(session, models, plan)
-    temporary = None if scores is not None else await session.wire.call(tempfile.mkdtemp, None, "tabpfn-scores-")
+    temporary = await session.wire.call(tempfile.mkdtemp, None, "tabpfn-scores-") if scores is None else None
     try:
-        places = [place_for(scores or temporary or "", one, scores_options if scores else None) for one in models]
+        home, options = (scores, scores_options) if temporary is None else (temporary, None)
+        places = [place_for(home or "", one, options) for one in models]
         found: list[PredictionSet | None] = [None] * len(models)
         if scores is not None:
             found = await session.wire.call(_found, models, places, plan)
-            await session.wire.call(lambda: folder(scores, scores_options).check_writable())
         await _check_cost(
             session, [one for one, record in zip(models, found, strict=True) if not record], plan, max_cost
         )
@@ -118,7 +119,6 @@ async def evaluate(
                 )
                 left = None if left is None else max(left - (record.charged or record.estimated_cost or 0), 0)
             scored.append(_Scored(one, place, record))
-        await session.wire.call(plan.table.check_unchanged)
         if champion is not None and not rival:
             scored.append(scored[0])
         return await session.wire.call(_compared, plan, scored, column, chosen, limits)
@@ -146,13 +146,14 @@ def _planned(holdout: Reading, model: FittedModel, champion: FittedModel | None,
     table = holdout.open(keep=True)
     check_holdout(table, model, champion, target)
     truth = read_target(table, model, target, limits)
+    table.check_unchanged()
     reading = holdout
     if truth.positions is not None:
         wording = "a sample of its rows" if truth.sampled else "rows without a target"
         reading = ChosenReading(
             holdout.source, holdout.storage_options, holdout.filters, holdout.casts, holdout.recompress
         ).choosing(table, truth.positions, wording)
-    return _Plan(truth, table, reading, holdout_ref(table, model, target, truth.rows), reading.open())
+    return _Plan(truth, reading, holdout_ref(table, model, target, truth.rows), reading.open())
 
 
 async def _check_limits(session: Session, models: Sequence[FittedModel], plan: _Plan) -> None:

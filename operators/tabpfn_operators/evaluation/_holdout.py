@@ -131,6 +131,8 @@ def check_holdout(
         )
     else:
         problems += column_problems(table, (target,)) or _filled(target_type_problem(table, target, model.task))
+    if any(one is not None and target in one.feature_names for one in (model, champion)):
+        problems.append(f"target {target!r} is a feature of the model, so it would be told the answer; name another")
     for one in (model, champion) if features else ():
         if one is not None:
             present = [name for name in one.feature_names if name in names]

@@ -1,6 +1,6 @@
 """From truth and scores to an evaluation: pure, but for the time of day."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -9,7 +9,7 @@ import numpy as np
 
 from tabpfn_assets import ClassLabel, Comparison, Evaluation, FittedModel, SourceRef
 from tabpfn_operators.errors import InvalidInputError
-from tabpfn_operators.evaluation._bootstrap import interval
+from tabpfn_operators.evaluation._bootstrap import bootstrapped, interval_of
 from tabpfn_operators.evaluation._classification import Classified
 from tabpfn_operators.evaluation._holdout import Limits, check_labels, class_order, named
 from tabpfn_operators.evaluation._labels import UNSEEN, match_labels
@@ -66,9 +66,12 @@ def judged(
     Raises:
         InvalidInputError: No row can be compared, or the models have other classes; the message says which.
     """
-    notes = _notes_of_the_sample(truth, limits)
+    notes = _notes_of_the_holdout(model, truth, facts, limits)
     values: Any = truth.values
     classes: tuple[ClassLabel, ...] | None = None
+    for given in (scores, champion_scores):
+        if isinstance(given, Probabilities):
+            given.check()
     if isinstance(scores, Probabilities):
         classes = scores.classes
         values = _codes(truth, classes, facts.target, notes)
@@ -77,27 +80,35 @@ def judged(
             champion_scores = champion_scores.ordered(order, classes)
     kept = scores.usable() if champion_scores is None else scores.usable() & champion_scores.usable()
     if not kept.all():
-        notes.append(f"{int((~kept).sum()):,} rows are left out: their prediction is not a finite number.")
+        notes.append(f"Left out: {_rows(int((~kept).sum()))} whose prediction is not a finite number.")
         if not kept.any():
             raise InvalidInputError("No prediction is a finite number; look at the predictions, and predict again.")
         values, scores = values[kept], scores.take(kept)
         champion_scores = None if champion_scores is None else champion_scores.take(kept)
     judgement = _judge(values, scores, limits)
     metrics, absent = judgement.metrics()
+    rivals = [] if champion_scores is None else [_judge(values, champion_scores, limits)]
+    theirs = [rival.metrics()[0] for rival in rivals]
     headline = facts.headline
-    if headline not in metrics:
+    if any(headline not in known for known in (metrics, *theirs)):
         headline = DEFAULT_HEADLINE[model.task]
         notes.append(f"{facts.headline} was to decide and has no value for this holdout; {headline} decides.")
+    drawn = bootstrapped(
+        [one.weighted(headline) for one in (judgement, *rivals)],
+        judgement.rows,
+        seed=limits.seed,
+        resamples=limits.resamples,
+    )
     comparison = None
-    if champion is not None and champion_scores is not None:
-        comparison = _compared(judgement, _judge(values, champion_scores, limits), headline, champion, limits)
+    if champion is not None and theirs:
+        comparison = _compared(metrics, theirs[0], headline, champion, drawn)
     return Evaluation(
         fitted_train_set_id=model.fitted_train_set_id,
         task=model.task,
         target=facts.target,
         headline=headline,
         metrics=metrics,
-        interval=interval(judgement.weighted(headline), judgement.rows, seed=limits.seed, resamples=limits.resamples),
+        interval=interval_of(drawn[:, 0]),
         baseline=_judge(values, _constant(values, scores), limits).metrics()[0],
         comparison=comparison,
         rows=truth.rows,
@@ -122,23 +133,13 @@ def _judge(values: Any, scores: Scores, limits: Limits) -> _Judgement:
 
 
 def _compared(
-    judgement: _Judgement, other: _Judgement, headline: str, champion: FittedModel, limits: Limits
+    mine: Mapping[str, float], theirs: dict[str, float], headline: str, champion: FittedModel, drawn: Any
 ) -> Comparison:
-    metrics, _ = other.metrics()
-    if headline not in metrics:
-        raise InvalidInputError(f"{headline} has no value for the champion; name another headline.")
-    mine, theirs = judgement.weighted(headline), other.weighted(headline)
-    ones = np.ones(judgement.rows)
     return Comparison(
         fitted_train_set_id=champion.fitted_train_set_id,
-        metrics=metrics,
-        improvement=improvement(headline, mine(ones), theirs(ones)),
-        interval=interval(
-            lambda counts: improvement(headline, mine(counts), theirs(counts)),
-            judgement.rows,
-            seed=limits.seed,
-            resamples=limits.resamples,
-        ),
+        metrics=theirs,
+        improvement=improvement(headline, mine[headline], theirs[headline]),
+        interval=interval_of(improvement(headline, drawn[:, 0], drawn[:, 1])),
     )
 
 
@@ -162,19 +163,25 @@ def _codes(truth: Truth, classes: Sequence[ClassLabel], target: str, notes: list
     if len(unseen):
         strange = [truth.labels[index] for index in np.unique(truth.values[unseen])]
         notes.append(
-            f"{len(unseen):,} rows have a label that the model has never seen ({named(strange)}): they count as wrong, "
-            "with a probability of 0, and are not in the confusion matrix."
+            f"Counted as wrong: {_rows(len(unseen))} with a label that the model has never seen ({named(strange)}); "
+            "its probability is taken as 0, and the confusion matrix is without them."
         )
     return codes
 
 
-def _notes_of_the_sample(truth: Truth, limits: Limits) -> list[str]:
+def _notes_of_the_holdout(model: FittedModel, truth: Truth, facts: Facts, limits: Limits) -> list[str]:
     notes = []
+    if facts.holdout.fingerprint is not None and facts.holdout.fingerprint == model.source.fingerprint:
+        notes.append("The holdout is the train set itself; these figures say nothing about rows that are new.")
     if truth.missing:
-        notes.append(f"{truth.missing:,} rows without a target are left out.")
+        notes.append(f"Left out: {_rows(truth.missing)} without a target.")
     if truth.sampled:
         notes.append(
             f"A sample of {len(truth.values):,} of {truth.rows - truth.missing:,} rows was evaluated, drawn with seed "
             f"{limits.seed}."
         )
     return notes
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"

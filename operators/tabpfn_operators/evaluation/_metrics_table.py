@@ -1,7 +1,11 @@
 """The metrics by name: what each task has, which way is better, which one decides."""
 
+from typing import Any, TypeVar
+
 from tabpfn_assets import Task
 from tabpfn_operators.errors import InvalidInputError
+
+N = TypeVar("N", float, Any)
 
 #: Metric name to whether more is better. `pinball` is the mean over the predicted quantiles; `coverage_80` the share of
 #: rows between the quantiles 0.1 and 0.9.
@@ -44,6 +48,12 @@ def check_headline(task: Task, headline: str | None) -> str:
     return chosen
 
 
-def improvement(headline: str, candidate: float, champion: float) -> float:
-    """Return by how much a candidate is better than a champion; negative where it is worse."""
+def improvement(headline: str, candidate: N, champion: N) -> N:
+    """Return by how much a candidate is better than a champion; negative where it is worse.
+
+    Args:
+        headline: The metric.
+        candidate: Its value for the candidate, or an array of values.
+        champion: Its value for the champion, in the same form.
+    """
     return candidate - champion if HIGHER_IS_BETTER[headline] else champion - candidate

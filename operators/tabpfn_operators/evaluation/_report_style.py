@@ -32,7 +32,8 @@ p { margin: 0 0 10px; }
 .no { background: var(--bad-back); border-color: var(--bad); } .no strong { color: var(--bad); }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(215px, 1fr)); gap: 16px; }
 .card, figure, .panel { background: var(--surface); border: 1px solid var(--line); border-radius: 12px; }
-.card { padding: 16px 20px 18px; }
+.card { margin: 0; padding: 16px 20px 18px; }
+.card dd { margin: 0; }
 .card dt { color: var(--muted); font-size: 13.5px; }
 .card .number { margin: 2px 0; font-size: 30px; font-weight: 650; letter-spacing: -0.02em; line-height: 1.2; }
 .card .under { margin: 0; color: var(--muted); font-size: 13.5px; line-height: 1.4; text-wrap: balance; }
@@ -67,14 +68,24 @@ details > summary { cursor: pointer; padding: 12px 20px; color: var(--accent); f
 .two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 16px; }
 .two > .panel { margin: 0; align-self: start; }
 footer { margin-top: 44px; color: var(--muted); font-size: 13px; }
-@media (max-width: 640px) { body { padding: 24px 14px 40px; } th, td { padding: 8px 12px; } h1 { font-size: 27px; } }
+@media screen and (max-width: 680px) {
+  body { padding: 24px 14px 40px; } h1 { font-size: 27px; } th, td { padding: 8px 12px; }
+  table { min-width: 620px; } table.facts { min-width: 0; } .facts th { width: 128px; }
+}
 @page { margin: 14mm; }
 @media print {
-  body { padding: 0; background: #fff; font-size: 10.5pt; }
-  h2 { margin-top: 22px; break-after: avoid; }
+  body { padding: 0; background: #fff; font-size: 9.5pt; }
+  h1 { font-size: 21pt; } h2 { font-size: 12pt; margin: 18pt 0 6pt; break-after: avoid; } h3 { font-size: 10pt; }
+  .lede { font-size: 11.5pt; margin: 10pt 0 12pt; max-width: none; }
+  .verdict { padding: 8pt 12pt; margin-bottom: 10pt; } .verdict strong { font-size: 12pt; }
+  .cards { grid-template-columns: repeat(auto-fit, minmax(110px, 1fr)); gap: 8pt; }
+  .card { padding: 7pt 10pt; } .card .number { font-size: 16pt; } .card dt, .card .under { font-size: 8pt; }
+  table, code { font-size: 8.5pt; } th, td { padding: 4pt 9pt; } thead th, .hint { font-size: 8pt; }
+  .facts th { width: 130pt; } .mark { width: auto; }
+  .plots, .plots:has(> :nth-child(3):last-child) { grid-template-columns: 1fr 1fr; gap: 8pt; }
+  figure { padding: 8pt 10pt; } figcaption { font-size: 8pt; }
   figure, .card, .verdict, tr { break-inside: avoid; }
-  .plots { grid-template-columns: 1fr 1fr; } .cards { grid-template-columns: repeat(4, 1fr); }
-  .panel { overflow: visible; }
+  .panel { overflow: visible; } .panel + .panel { margin-top: 8pt; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

@@ -18,6 +18,8 @@ BLOCK_ROWS = 8192
 SAMPLE_BYTES = 128 << 20
 #: Read one after the other, the columns of a Parquet file need not wait for each other on disk.
 _COLUMNS_AT_ONCE = 8
+#: What a probability may be off by, having been a float32 or text.
+_ROUNDING = 1e-6
 _QUANTILE = quantile_column(0.5).removesuffix("0.5")
 _PROBABILITY = probability_column("")
 
@@ -49,6 +51,19 @@ class Probabilities:
         for column in self.columns:
             found &= np.isfinite(column)
         return found
+
+    def check(self) -> None:
+        """Refuse numbers that are no probabilities; those that are not finite are none of its business.
+
+        Raises:
+            InvalidInputError: A number is below 0 or above 1.
+        """
+        for label, column in zip(self.classes, self.columns, strict=True):
+            low, high = np.nanmin(column, initial=0.0), np.nanmax(column, initial=0.0)
+            if low < -_ROUNDING or (high > 1 + _ROUNDING and np.isfinite(high)):
+                raise InvalidInputError(
+                    f"The scores of class {label!r} reach from {low:g} to {high:g}; give probabilities, 0 to 1."
+                )
 
     def take(self, rows: Any) -> "Probabilities":
         """Keep some rows: a mask, or positions."""

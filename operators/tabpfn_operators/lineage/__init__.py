@@ -60,6 +60,8 @@ class LineageStore(Checks):
     Records are created once and never changed; an alias is moved by creating the next entry of its log. Nothing is
     cached: what another client writes is seen at the next call. Nothing is touched before the first call.
 
+    It pickles only without options and without keys in its URL.
+
     Records hold class labels and column names, which may be personal data: record `model.redacted()` where many read.
 
     Args:

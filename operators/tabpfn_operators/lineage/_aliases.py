@@ -6,7 +6,7 @@ from typing import Final
 
 from tabpfn_assets import Decision
 from tabpfn_operators._stored import checked_name
-from tabpfn_operators.errors import AliasMovedError, ConfigurationError, ModelNotRecordedError
+from tabpfn_operators.errors import AliasMovedError, ConfigurationError, InvalidInputError, ModelNotRecordedError
 from tabpfn_operators.lineage import _layout as layout
 from tabpfn_operators.lineage._entries import AliasEntry, promoted, rolled_back
 from tabpfn_operators.lineage._models import Models
@@ -100,6 +100,7 @@ class Aliases(Models):
             AliasMovedError: It does not point to `expected`, or another moved it meanwhile; decide anew.
             ModelNotRecordedError: There is no such version; the message names those there are.
             ConfigurationError: The version is erased, or the alias has no name of an alias.
+            InvalidInputError: The decision is on another model; the message names both.
             StoreNotExclusiveError: The store cannot keep two writers apart; the message names those that can.
             DestinationError: The store cannot be written to; correct path or credentials.
             StorageError: The storage did not answer; run again.
@@ -110,6 +111,11 @@ class Aliases(Models):
         model = self._record_of(name, version)
         if self.is_erased(name, version):
             raise ConfigurationError(f"{name} {version} is erased and cannot serve; choose another version.")
+        if decision is not None and decision.candidate_id != model.fitted_train_set_id:
+            raise InvalidInputError(
+                f"{name} {version} is the fit {model.fitted_train_set_id}, and this decision is on "
+                f"{decision.candidate_id}; name the version that was judged."
+            )
         last = self.alias(name, alias)
         if last is not None and last.version == version:
             return last

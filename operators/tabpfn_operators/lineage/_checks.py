@@ -40,6 +40,10 @@ class Checks(Erasures):
         ]
         for model in sorted({each.name for each in listed}):
             problems += [
+                f"{model} {version}: its erasure was begun and not finished; run it again"
+                for version in self._half_erased(model)
+            ]
+            problems += [
                 f"{model}@{alias}: {gap}" for alias in self._alias_names(model) for gap in self._gaps(model, alias)
             ]
         repaired: list[str] = []
@@ -66,6 +70,9 @@ class Checks(Erasures):
             return ()
         key = (listed.name, listed.version)
         return [folder for folder in layout.index_folders(listed.model) if ("/".join(folder), key) not in markers]
+
+    def _half_erased(self, name: str) -> list[str]:
+        return layout.half_erased_in(self._names("models", name))
 
     def _gaps(self, name: str, alias: str) -> list[str]:
         numbers = layout.entries_in(self._names(*self._log(name, alias)))

@@ -127,8 +127,8 @@ class Erasures(Listings):
     def forget_names(self, name: str, version: str) -> None:
         """Write a version and its evaluations anew without column names and class labels, for good.
 
-        The one change that a record ever sees. Copies elsewhere are not reached: beside predictions, in engines, in
-        events, and earlier versions of the object where the storage keeps them.
+        The one change that a record ever sees. Copies elsewhere are not reached: beside predictions, in journals, in
+        engines, in events, and earlier versions of the object where the storage keeps them.
 
         Args:
             name: The model.

@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 
 from tabpfn_assets import public_url
 from tabpfn_operators._objects import side_by_side
 from tabpfn_operators._stored import decoded, display, names_in, read_fresh, replace
-from tabpfn_operators.errors import DestinationError, StorageError
+from tabpfn_operators.errors import ConfigurationError, DestinationError, StorageError
 from tabpfn_operators.exclusive import create_exclusive, require_exclusive
 from tabpfn_operators.lineage._layout import Index, Key, marked_in, marker
 from tabpfn_operators.storage import StorageOptions, source_filesystem, trouble
@@ -36,6 +36,18 @@ class StoreFiles:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = str(self._given)
+        if self._options or ("://" in given and self.url != given.rstrip("/")):
+            raise ConfigurationError(
+                f"The lineage store {self.url} has storage options or keys in its URL, which no pickle may hold. Hand "
+                "on the URL alone, with the credentials in the environment, or open the store where it is used."
+            )
+        return partial(type(self), allow_unsafe_store=self._allow_unsafe_store), (self.url,)
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        return type(self)(self._given, self._options, allow_unsafe_store=self._allow_unsafe_store)
 
     @cached_property
     def url(self) -> str:
@@ -101,8 +113,10 @@ class StoreFiles:
         """Write an empty object: it is the same whoever writes it, and `check` finds one that a power cut took."""
         path = self._path(*parts)
         try:
-            if not getattr(self._fs, "async_impl", False):  # object stores have no folders
+            try:
+                self._fs.pipe_file(path, b"")
+            except FileNotFoundError:  # its folder is missing; object stores have none
                 self._fs.makedirs(self._fs._parent(path), exist_ok=True)  # noqa: SLF001 - fsspec's own
-            self._fs.pipe_file(path, b"")
+                self._fs.pipe_file(path, b"")
         except Exception as error:
             raise trouble(self._shown(*parts), error, "written to", DestinationError) from None

@@ -34,6 +34,7 @@ Key = tuple[str, str]
 _VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
 _RECORD = re.compile(rf"({_VERSION.pattern})\.json")
 _ERASED = re.compile(rf"({_VERSION.pattern})\.erased\.json")
+_ERASING = re.compile(rf"({_VERSION.pattern})\.erasing\.json")
 _ENTRY = re.compile(r"(\d{8})\.json")
 _DIGITS = 8
 _SAME_STORE = {"s3a": "s3", "gcs": "gs", "abfss": "abfs"}
@@ -87,6 +88,12 @@ def versions_in(names: Iterable[str]) -> list[str]:
 def erased_in(names: Iterable[str]) -> frozenset[str]:
     """List the erased versions among the names in a model's folder."""
     return frozenset(found[1] for name in names if (found := _ERASED.fullmatch(name)))
+
+
+def half_erased_in(names: Sequence[str]) -> list[str]:
+    """List the versions among the names in a model's folder whose erasure was begun and is not done."""
+    begun = {found[1] for name in names if (found := _ERASING.fullmatch(name))}
+    return sorted(begun - erased_in(names))
 
 
 def entries_in(names: Iterable[str]) -> list[int]:

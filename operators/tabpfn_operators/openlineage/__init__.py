@@ -10,7 +10,7 @@ inside Airflow the engine's own listener has it too, and would report the same r
 settings (`OPENLINEAGE_URL`, `OPENLINEAGE_CONFIG`, `OPENLINEAGE__TRANSPORT__...`, `OPENLINEAGE_DISABLED`).
 """
 
-from tabpfn_operators.openlineage._emitter import Emitter, emitter_of
+from tabpfn_operators.openlineage._emitter import Emitter, EventClient, emitter_of
 from tabpfn_operators.openlineage._events import ParentRun, RunIdentity, run_event, run_identity
 from tabpfn_operators.openlineage._facets import PRODUCER, run_facets
 from tabpfn_operators.openlineage._lineage import (
@@ -28,6 +28,7 @@ __all__ = [
     "PRODUCER",
     "DatasetId",
     "Emitter",
+    "EventClient",
     "ParentRun",
     "RunIdentity",
     "RunLineage",

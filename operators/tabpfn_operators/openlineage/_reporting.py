@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from tabpfn_assets import EngineRun, Evaluation, FitParameters, FittedModel, PredictionSet, public_url
 from tabpfn_operators._run import Flow, Wire
+from tabpfn_operators.errors import FitTimeoutError
 from tabpfn_operators.openlineage._emitter import Emitter
 from tabpfn_operators.openlineage._events import RunIdentity
 from tabpfn_operators.openlineage._lineage import (
@@ -143,6 +144,8 @@ async def _reported(
     await wire.call(emitter.report, "START", identity, start)
     try:
         result = await flow()
+    except FitTimeoutError:
+        raise  # it goes on at the server; who waits again reports the end of the same run
     except Exception as error:
         await wire.call(emitter.report, "FAIL", identity, start, error)
         raise
