@@ -4,6 +4,7 @@ Usage: `_evaluation.py classification|regression CLASSES FOLDER alone|champion`
 """
 
 import sys
+from datetime import UTC, datetime
 
 import fsspec.implementations.local
 import numpy as np
@@ -50,7 +51,7 @@ def fitted(task: str, classes: int, name: str) -> FittedModel:
         rows=2,
         source=SourceRef(uris=(), rows=2),
         parameters=FitParameters.model_validate({"task": task}),
-        created_at="2026-11-21T00:00:00Z",  # type: ignore[arg-type]  # pydantic reads it
+        created_at=datetime(2026, 11, 21, tzinfo=UTC),
     )
 
 

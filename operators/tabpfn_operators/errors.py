@@ -264,9 +264,7 @@ class RateLimitedError(ApiError):
     Args:
         message: What happened.
         retry_after: Seconds after which the server takes the call again, where it said so.
-        status: HTTP status.
-        code: The server's error code.
-        trace_id: The server's id of the request.
+        status: As in `TabPFNError`, and so are the rest.
     """
 
     terminal = False
@@ -335,9 +333,7 @@ class UploadTooSlowError(UploadError):
         size: Bytes of the upload.
         bytes_per_second: Rate of the second try.
         lifetime: Seconds that the server's URLs live; None where it does not say.
-        status: HTTP status.
-        code: The object store's error code.
-        trace_id: The server's id of the request.
+        status: As in `TabPFNError`, and so are the rest.
     """
 
     terminal = True

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 from uuid import uuid4
 
 from tabpfn_assets import JobRecord
@@ -72,7 +72,8 @@ def folder_place(
     parts = [key_part(part) for part in ([key] if isinstance(key, str) else key) if part]
     if not parts:
         raise ConfigurationError("A place needs a key, for instance run_key='churn/2026-11-21'.")
-    if not isinstance(url, str | os.PathLike) or not str(url).strip():
+    given: Any = url  # a configuration may hold anything
+    if not isinstance(given, str | os.PathLike) or not str(given).strip():
         raise ConfigurationError("A journal needs a folder: pass its path or fsspec URL.")
     root = os.fspath(url).rstrip("/")
     return Place(
@@ -187,6 +188,21 @@ class Hold:
                 return False
             self._place.journal.write(record)
             return True
+
+    def doubt_if_lost(self, record: JobRecord) -> None:
+        """Put in doubt what was settled by a process that was stopped until another had taken the place over.
+
+        Its record may have come over one of the other's, and would have a fit submitted that is there already.
+
+        Args:
+            record: What was settled.
+
+        Raises:
+            DestinationError: The journal cannot be written to; correct path or credentials.
+            StorageError: The storage did not answer; run again.
+        """
+        if not self.confirm() and self._place.journal.read() == record:
+            self.intend(record.model_copy(update={"phase": "intent"}))
 
     def _has_intent(self) -> bool:
         """Tell whether the intent written here is still the newest record: whoever took over has left it in doubt."""

@@ -53,7 +53,8 @@ def test_engines_and_estimators_are_not_dragged_in(empty: Any):
 def test_help_names_every_command(empty: Any):
     done = empty.run("tabpfn-providers", "--help")
     assert done.returncode == 0, done.stderr
-    assert not [name for name in ("demo", "fit", "predict", "journal", "limits", "models", "emulator") if name not in done.stdout]
+    commands = ("demo", "fit", "predict", "journal", "limits", "models", "emulator")
+    assert not [name for name in commands if name not in done.stdout]
 
 
 @pytest.mark.parametrize(

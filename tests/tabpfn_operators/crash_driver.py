@@ -14,9 +14,9 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 # Whatever a fit imports is imported once, here; no thread runs before the fork.
-import numpy  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
 from tabpfn_assets import FitParameters, Thinking
@@ -29,6 +29,8 @@ from tabpfn_operators.lineage import LineageStore
 from tabpfn_operators.places import folder_place
 
 LOOK = "/tabpfn/get_fit_status"
+log = logging.getLogger(__name__)
+#: Longest sleep of a wire in seconds, unless the task names another.
 LONGEST_SLEEP = 0.05
 HANGS = 30.0
 
@@ -112,8 +114,8 @@ class Half:
 class DyingWire:
     """What both wires do beside their work: parts one after another, short sleeps, and an end where it is due."""
 
-    def watch(self, kill, creations):
-        self.kill, self.creations = kill, creations
+    def watch(self, kill, creations, longest_sleep):
+        self.kill, self.creations, self.longest_sleep = kill, creations, longest_sleep
         return self
 
     async def send(self, request):
@@ -132,7 +134,7 @@ class DyingWire:
             return await super().call(fn, *args)
 
     async def sleep(self, seconds):
-        await super().sleep(min(seconds, LONGEST_SLEEP))
+        await super().sleep(min(seconds, self.longest_sleep))
 
     async def gather(self, thunks, limit):
         return await super().gather(thunks, 1)
@@ -190,7 +192,8 @@ def fit(task):
     class DyingClient(AsyncClient if is_async else Client):
         def _open_wire(self):
             wire = (DyingAsyncWire if is_async else DyingSyncWire)(self.settings)
-            self._wire = wire.watch(kill, lambda: control.creations(account=task["account"]))
+            creations = partial(control.creations, account=task["account"])
+            self._wire = wire.watch(kill, creations, task.get("longest_sleep", LONGEST_SLEEP))
             return self._wire
 
     options = task.get("options")
@@ -252,7 +255,7 @@ def start(task, ready, go):
             result.write(json.dumps(outcome(task)).encode())
         code = 0
     except BaseException:
-        logging.exception("the task failed")
+        log.exception("the task failed")
     finally:
         os._exit(code)
 
@@ -278,10 +281,10 @@ def run(tasks):
             os.waitpid(started[number][0], os.WUNTRACED)
     os.write(say_go, b"." * (len(tasks) - sum(stopping)))
     results = {number: end(*started[number]) for number in started if not stopping[number]}
-    for number in started:
+    for number, (pid, reading) in started.items():
         if stopping[number]:
-            os.kill(started[number][0], signal.SIGCONT)
-            results[number] = end(*started[number])
+            os.kill(pid, signal.SIGCONT)
+            results[number] = end(pid, reading)
     for each in pipes:
         os.close(each)
     return [results[number] for number in range(len(tasks))]

@@ -152,7 +152,8 @@ def test_every_option_of_fit(cli, write, control):
     source = write({"a": [1, 2] * 5, "b": [3, 4] * 5, "c": [5, 6] * 5, "y": [0.5, 1.5] * 5})
     ran = cli(
         *("fit", source, "--target", "y", "--task", "regression", "--feature", "c", "--feature", "a", "--streamed"),
-        *("--config", '{"n_estimators": 3}', "--thinking", '{"effort": "high"}', "--wire", "flat", "--name", "m-1", "--no-durable"),
+        *("--config", '{"n_estimators": 3}', "--thinking", '{"effort": "high"}', "--wire", "flat"),
+        *("--name", "m-1", "--no-durable"),
         "--json",
     )
     assert ran.code == 0, ran.err

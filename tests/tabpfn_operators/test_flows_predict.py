@@ -490,7 +490,7 @@ def test_a_pending_model(client, classification, out, control, journal):
 
 def test_a_model_of_another_account(fit_once, connect, classification, out, journal):
     model = fit_once(classification)
-    with pytest.raises(FittedModelNotFoundError, match="another account.*client.fit"):
+    with pytest.raises(FittedModelNotFoundError, match=r"another account.*client\.fit"):
         connect("somebody-else").predict(model, classification.score, str(out))
     assert journal.posts(PREDICT) == 0
     assert not out.exists()

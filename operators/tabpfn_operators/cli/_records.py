@@ -92,3 +92,23 @@ def read_model(url: str) -> FittedModel:
             f"{shown} is no model record; name what `tabpfn-providers fit --output` wrote, or a _lineage.json."
         ) from None
     return model
+
+
+def find_model(text: str, store: str | None) -> FittedModel:
+    """Find a model by what a person writes: a record's file, or `name@alias` or `name@version` of a lineage store.
+
+    Args:
+        text: What was written; with a store and an `@`, and unless it is a path, a model of the store.
+        store: URL of the store; None where there is none.
+
+    Raises:
+        ModelNotRecordedError: The store has no such model; the message names those it has.
+        InvalidInputError: The file is missing or is no model record; name another.
+    """
+    name, found, version = text.partition("@")
+    if store is None or not found or "/" in text or text.endswith(".json"):
+        return read_model(text)
+    from tabpfn_operators.lineage import LineageStore
+
+    opened = LineageStore(store)
+    return opened.get(name, f"@{version}" if version in opened.aliases(name) else version)

@@ -45,6 +45,10 @@ UnsafeOption: TypeAlias = Annotated[
         "--allow-unsafe-store", help="Take a store on which two writers may both succeed; only if there is one."
     ),
 ]
+RuleOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help='Conditions as JSON, e.g. \'{"min_improvement": 0, "must_beat_baseline": true}\'.'),
+]
 ExpectedOption: TypeAlias = Annotated[
     str | None,
     typer.Option(help="Version that the alias must point to, or `none`; exit code 2 and no change if it does not."),
@@ -119,12 +123,22 @@ def promote(
     version: Annotated[str, typer.Argument(help="The version.")],
     alias: AliasOption = CHAMPION,
     expected: ExpectedOption = None,
+    rule: RuleOption = None,
     store: StoreOption = None,
     allow_unsafe_store: UnsafeOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Point an alias to a version; where it points there already, nothing is written."""
+    """Point an alias to a version; where it points there already, nothing is written.
+
+    With --rule only if the version's evaluation meets every condition; exits with 1 when it does not. The decision is
+    kept either way.
+    """
     opened = _opened(store, allow_unsafe_store=allow_unsafe_store)
+    if rule is not None:
+        if expected is not None:
+            raise ConfigurationError("--rule looks at where the alias points by itself; leave --expected out.")
+        _judge(opened, name, version, alias, rule, as_json=as_json)
+        return
     _show_entry(opened.promote(name, version, alias=alias, expected=_expected(expected)), as_json=as_json)
 
 
@@ -252,6 +266,31 @@ def _expected(text: str | None) -> str | Unset | None:
     if text is None:
         return UNSET
     return None if text == "none" else text
+
+
+def _judge(store: "LineageStore", name: str, version: str, alias: str, rule: str, *, as_json: bool) -> None:
+    from pydantic import ValidationError
+
+    from tabpfn_operators.promotion import PromotionRule
+    from tabpfn_operators.promotion import promote as promote_by
+
+    try:
+        conditions = PromotionRule.model_validate_json(rule)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"--rule: {f'{place}: ' if place else ''}{first['msg']}.") from None
+    decision = promote_by(store, name, version, rule=conditions, alias=alias)
+    if as_json:
+        show_json(decision.model_dump(mode="json"))
+    else:
+        show_facts(
+            f"{name}@{alias}",
+            {"promoted": "yes" if decision.promote else "no"}
+            | {check.rule: f"{'passed' if check.passed else 'failed'}: {check.reason}" for check in decision.checks},
+        )
+    if not decision.promote:
+        raise typer.Exit(FOUND)
 
 
 def _show_entry(entry: AliasEntry, *, as_json: bool) -> None:

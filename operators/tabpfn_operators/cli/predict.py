@@ -6,12 +6,12 @@ import typer
 
 from tabpfn_assets import EngineRun
 from tabpfn_operators.cli._reading import CastOption, FiltersOption, RecompressOption, read_casts, read_compression
-from tabpfn_operators.cli._records import prediction_facts, read_model
+from tabpfn_operators.cli._records import find_model, prediction_facts
 from tabpfn_operators.cli._report import show_facts, show_json, watching
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A model record: what fit --output wrote, or a _lineage.json.")],
+    model: Annotated[str, typer.Argument(help="A model record (model.json, _lineage.json), or name@alias.")],
     source: Annotated[str, typer.Argument(help="fsspec URL or path of a Parquet file with the model's features.")],
     destination: Annotated[
         str,
@@ -25,6 +25,10 @@ def predict(
     cast: CastOption = None,
     recompress: RecompressOption = None,
     redact_labels: Annotated[bool, typer.Option(help="Hash column names and labels in _lineage.json.")] = False,
+    store: Annotated[
+        str | None,
+        typer.Option("--store", envvar="TABPFN_LINEAGE_STORE", help="Lineage store for MODEL."),
+    ] = None,
     max_cost: Annotated[
         int | None, typer.Option(help="Tokens that it may cost; above, or above what is left, nothing is sent.")
     ] = None,
@@ -37,7 +41,7 @@ def predict(
     """Predict a Parquet file with a fitted model. One billed call."""
     from tabpfn_operators import Client
 
-    fitted = read_model(model)
+    fitted = find_model(model, store)
     with Client(base_url=base_url, openlineage=openlineage) as client, watching() as progress:
         record = client.predict(
             fitted,

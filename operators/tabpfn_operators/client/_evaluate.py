@@ -69,7 +69,8 @@ class EvaluateMethods(SyncBase):
             progress: As in `predict`.
 
         Returns:
-            The record: metrics, interval, baseline, comparison, curves.
+            The record: metrics, interval, baseline, comparison, curves. A label that the model has never seen counts
+            as wrong, with a probability of 0 (log loss then takes 2.2e-16, as scikit-learn does).
 
         Raises:
             InvalidInputError: The holdout lacks the target or a feature, has another type or no label that the model

@@ -196,10 +196,9 @@ async def _submitted(session: Session, work: Work, place: Place, hold: Hold) -> 
     )
     if base.train_set is None:
         base = base.model_copy(update={"train_set": await upload(session, work.request, work.price)})
-        if await session.wire.call(hold.settle, base) and not await session.wire.call(hold.confirm):
-            # A process that was stopped may have written over what another did since: better in doubt than repeated.
-            await session.wire.call(hold.intend, base.model_copy(update={"phase": "intent"}))
+        if not await session.wire.call(hold.settle, base):
             return None
+        await session.wire.call(hold.doubt_if_lost, base)
     return await submit(session, work, hold, base)
 
 

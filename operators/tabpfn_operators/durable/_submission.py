@@ -19,17 +19,10 @@ async def submit(session: Session, work: Work, hold: Hold, base: JobRecord) -> F
     again = {"stale": False, "unknown": work.request.on_unknown == "raise"}
     doubt: OutcomeUnknownError | None = None
     while True:
-        train_set = base.train_set
-        if train_set is None:
+        intended, train_set = await _intended(session, work, hold, base), base.train_set
+        if intended is None or train_set is None:
             break
-        await work.price.check(rows=train_set.rows, columns=len(train_set.features))
-        base = base.model_copy(update={"usage": await work.price.usage()})
-        if not await session.wire.call(hold.confirm):
-            break
-        await session.wire.call(hold.intend, base.model_copy(update={"phase": "intent"}))
-        # A process that was stopped while it wrote may have written over what another did since: its intent stays.
-        if not await session.wire.call(hold.confirm):
-            break
+        base = intended
         try:
             model = await create_fit(
                 session,
@@ -73,6 +66,19 @@ async def submit(session: Session, work: Work, hold: Hold, base: JobRecord) -> F
     if doubt is not None:
         raise doubt
     return None
+
+
+async def _intended(session: Session, work: Work, hold: Hold, base: JobRecord) -> JobRecord | None:
+    """Write down that the request is about to be sent; None where the place is in hand no more, and nothing is sent."""
+    if base.train_set is None:
+        return None
+    await work.price.check(rows=base.train_set.rows, columns=len(base.train_set.features))
+    base = base.model_copy(update={"usage": await work.price.usage()})
+    if not await session.wire.call(hold.confirm):
+        return None
+    await session.wire.call(hold.intend, base.model_copy(update={"phase": "intent"}))
+    # A process that was stopped while it wrote may have written over what another did since: its intent stays.
+    return base if await session.wire.call(hold.confirm) else None
 
 
 async def recorded(session: Session, hold: Hold, base: JobRecord, model: FittedModel, timeout: float | None) -> bool:

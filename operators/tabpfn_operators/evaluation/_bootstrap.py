@@ -15,6 +15,16 @@ LEVEL = 0.95
 _STREAM = 1
 
 
+def mean(counts: Any, values: Any) -> float:
+    """Return the mean of values that count so often; not by BLAS, whose sums depend on how many threads it takes.
+
+    Args:
+        counts: How often each row counts.
+        values: A number for each row.
+    """
+    return float(np.einsum("i,i->", counts, values) / counts.sum())
+
+
 def resampled(rows: int, *, seed: int, resamples: int) -> Iterator[Any]:
     """Draw resamples as counts.
 

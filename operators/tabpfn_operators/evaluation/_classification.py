@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tabpfn_assets import Curve
-from tabpfn_operators.evaluation._bootstrap import Weighted
+from tabpfn_operators.evaluation._bootstrap import Weighted, mean
 from tabpfn_operators.evaluation._extra import sklearn_metrics
 from tabpfn_operators.evaluation._metrics_table import MAX_AUC_CLASSES, METRICS
 from tabpfn_operators.evaluation._scores import BLOCK_ROWS, Probabilities
@@ -93,7 +93,7 @@ class Classified:
         losses = {"accuracy": self._hit, "log_loss": self._log, "brier": self._brier}
         if metric in losses:
             values = losses[metric]
-            return lambda counts: float(counts @ values / counts.sum())
+            return lambda counts: mean(counts, values)
         others: dict[str, Callable[[], Weighted]] = {
             "ece": self._weighted_ece,
             "balanced_accuracy": self._weighted_recall,
@@ -126,11 +126,11 @@ class Classified:
     def _weighted_auc(self) -> Weighted:
         areas = [_weighted_area(self._true == index, self.scores.columns[index]) for index in self._ranked()]
 
-        def mean(counts: Any) -> float:
+        def average(counts: Any) -> float:
             found = [value for area in areas if np.isfinite(value := area(counts))]
             return float(np.mean(found)) if found else float("nan")
 
-        return mean
+        return average
 
     def _ranked(self) -> list[int]:
         """Name the classes that have rows of their own and rows of others; of two classes one says it all."""
@@ -180,9 +180,10 @@ def _weighted_area(positive: Any, scores: Any) -> Weighted:
         weights = counts[mine]
         own = weights.sum()
         pairs = own * (below[-1] - own)
+        if not pairs:
+            return float("nan")
         # A tie counts half; among themselves, the rows of the class are half of their pairs below each other.
-        above = weights @ (below[first] + below[last]) / 2 - own**2 / 2
-        return float(above / pairs) if pairs else float("nan")
+        return float((mean(weights, below[first] + below[last]) - own) * own / 2 / pairs)
 
     return area
 

@@ -85,20 +85,17 @@ async def evaluate(
     _check_usable(models, chosen)
     check_models(model, champion)
     column = target or model.target
+    kept = None if scores is None else [place_for(scores, one, scores_options) for one in models]
     if scores is not None:
         await session.wire.call(folder, scores, scores_options)  # a URL of no use costs nothing
     plan = await session.wire.call(_planned, holdout, model, champion, column, limits)
-    await _check_limits(session, models, plan)
-    temporary = await session.wire.call(tempfile.mkdtemp, None, "tabpfn-scores-") if scores is None else None
+    found = [None for _ in models] if kept is None else await session.wire.call(_found, models, kept, plan)
+    missing = [one for one, record in zip(models, found, strict=True) if record is None]
+    await _check_limits(session, missing, plan)
+    await _check_cost(session, missing, plan, max_cost)
+    temporary = await session.wire.call(tempfile.mkdtemp, None, "tabpfn-scores-") if kept is None else None
     try:
-        home, options = (scores, scores_options) if temporary is None else (temporary, None)
-        places = [place_for(home or "", one, options) for one in models]
-        found: list[PredictionSet | None] = [None] * len(models)
-        if scores is not None:
-            found = await session.wire.call(_found, models, places, plan)
-        await _check_cost(
-            session, [one for one, record in zip(models, found, strict=True) if not record], plan, max_cost
-        )
+        places = kept or [place_for(temporary or "", one, None) for one in models]
         scored: list[_Scored] = []
         left = max_cost
         for one, place, record in zip(models, places, found, strict=True):
@@ -158,6 +155,8 @@ def _planned(holdout: Reading, model: FittedModel, champion: FittedModel | None,
 
 async def _check_limits(session: Session, models: Sequence[FittedModel], plan: _Plan) -> None:
     """Hold the rows against the server's limits for every model, before one of them is billed."""
+    if not models:
+        return
     server = await get_settings(session)
     try:
         for model in models:

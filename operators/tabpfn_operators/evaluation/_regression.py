@@ -1,11 +1,12 @@
 """How good predicted numbers are: scikit-learn's metrics, and each as a function of how often a row counts."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tabpfn_assets import Curve
-from tabpfn_operators.evaluation._bootstrap import Weighted
+from tabpfn_operators.evaluation._bootstrap import Weighted, mean
 from tabpfn_operators.evaluation._extra import sklearn_metrics
 from tabpfn_operators.evaluation._metrics_table import METRICS
 from tabpfn_operators.evaluation._scores import Numbers
@@ -63,7 +64,7 @@ class Regressed:
         error = self._truth - self.scores.points
         if metric == "rmse":
             squares = error**2
-            return lambda counts: float(np.sqrt(counts @ squares / counts.sum()))
+            return lambda counts: math.sqrt(mean(counts, squares))
         if metric == "r2":
             return self._weighted_r2(error**2)
         if metric == "mae":
@@ -72,14 +73,14 @@ class Regressed:
             values = self._inside(*INTERVAL_80)
         else:
             values = self._pinball()
-        return lambda counts: float(counts @ values / counts.sum())
+        return lambda counts: mean(counts, values)
 
     def _weighted_r2(self, squares: Any) -> Weighted:
         truth = self._truth
 
         def r2(counts: Any) -> float:
-            spread = counts @ (truth - counts @ truth / counts.sum()) ** 2
-            return float(1 - counts @ squares / spread) if spread else float("nan")
+            spread = mean(counts, (truth - mean(counts, truth)) ** 2)
+            return 1 - mean(counts, squares) / spread if spread else math.nan
 
         return r2
 

@@ -16,6 +16,7 @@ from tabpfn_operators.lineage._entries import (
     Verification,
     VerifiedModel,
 )
+from tabpfn_operators.lineage._layout import version_id
 
 __all__ = [
     "CHAMPION",
@@ -32,6 +33,7 @@ __all__ = [
     "UploadErasure",
     "Verification",
     "VerifiedModel",
+    "version_id",
 ]
 
 
