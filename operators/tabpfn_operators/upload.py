@@ -213,6 +213,7 @@ class TableBody(Body, Protocol):
 def check_test_set(
     table: RowSource, model: FittedModel, server: ServerSettings, output_type: str, rows: int | None
 ) -> None:
+    """Refuse a test set that the model or the server would not take."""
     names = frozenset(table.names)
     present = [name for name in model.feature_names if name in names]
     problems = column_problems(table, present)

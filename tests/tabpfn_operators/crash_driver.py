@@ -197,7 +197,13 @@ def fit(task):
             return self._wire
 
     options = task.get("options")
-    place = folder_place(task["folder"], task["key"], options=options, lease_seconds=task["lease"])
+    place = folder_place(
+        task["folder"],
+        task["key"],
+        generation=task.get("generation", 0),
+        options=options,
+        lease_seconds=task["lease"],
+    )
     claims = DyingClaims(f"{task['folder']}/claims", options, skew=task["skew"])
     claims.kill = kill
     store = None
@@ -207,7 +213,7 @@ def fit(task):
     arguments = {
         "parameters": FitParameters(
             task="classification",
-            config={"n_estimators": 2},
+            config={"n_estimators": task.get("n_estimators", 2)},
             thinking=Thinking(effort="medium") if task["thinking"] else None,
         ),
         "journal": replace(place, journal=DyingJournal(place.journal, kill), claim=claims),

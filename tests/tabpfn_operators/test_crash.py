@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from tabpfn_assets import FitParameters, Thinking
 from tabpfn_operators import Client
-from tabpfn_operators.errors import OutcomeUnknownError
+from tabpfn_operators.durable import _submission
+from tabpfn_operators.errors import ConfigurationError, OutcomeUnknownError, StorageError
 from tabpfn_operators.lineage import LineageStore
 from tabpfn_operators.places import folder_place
 
@@ -154,7 +156,7 @@ class Scene:
 
     @property
     def journal(self):
-        return folder_place(self.task["folder"], self.task["key"]).journal
+        return place_of(self).journal
 
     @property
     def store(self):
@@ -365,3 +367,76 @@ def test_one_that_wakes_up_when_another_has_taken_over(name, thinking, scene, ru
         assert {each["id"] for each in (stopped, other) if not is_unknown(each)} <= {one.journal.read().job_id}
     if not thinking:
         assert not any(is_unknown(each) for each in (stopped, other))
+
+
+@pytest.mark.parametrize("name", ["upload written", "submit answered", "submit recorded", "first poll"])
+def test_an_older_generation_that_wakes_up_changes_nothing(name, scene, run_at_once):
+    point, one = POINTS[name], scene(thinking=False)
+    kill = {"at": point.at, "nth": point.nth, "when": point.when, "stop": True}
+    newer = {**one.task, "generation": 1, "n_estimators": 3}
+    older, other = run_at_once({**one.task, "kill": kill}, newer)
+    record = one.journal.read()
+    assert (record.generation, record.job_id, record.delivered) == (1, other["id"], True)
+    assert other["possible_orphans"] == 0
+    if name in {"upload written", "submit answered"}:
+        assert older["error"] == ConfigurationError.__name__
+        assert "belongs to the past" in older["message"]
+    else:
+        assert older["id"] == one.books.fits[0] != other["id"]
+    (again,) = run_at_once(newer)
+    assert (again["id"], len(one.books.fits)) == (other["id"], 1 if name == "upload written" else 2)
+
+
+class Outage:
+    """A journal that does not take the first so many ids of a fit."""
+
+    def __init__(self, journal, refusals):
+        self.journal, self.refusals = journal, refusals
+
+    def read(self):
+        return self.journal.read()
+
+    def write(self, record):
+        if record.phase == "submitted" and self.refusals:
+            self.refusals -= 1
+            raise StorageError("The storage did not answer.")
+        self.journal.write(record)
+
+
+@pytest.mark.parametrize("refusals", [1, 3])
+def test_an_id_that_the_journal_did_not_take_is_written_again(connect, scene, refusals, monkeypatch):
+    one = scene(thinking=True)
+    monkeypatch.setattr(_submission, "RECORD_AGAIN_SECONDS", (0.01,) * 3)
+    model = fitted(connect, one, refusals)
+    assert one.journal.read().job_id == model.fitted_train_set_id
+    assert fitted(connect, one, 0) == model
+    assert len(one.books.fits) == 1
+
+
+def test_an_id_that_the_journal_never_takes_is_in_the_log_and_taken_over(connect, scene, price, monkeypatch, caplog):
+    one = scene(thinking=True)
+    monkeypatch.setattr(_submission, "RECORD_AGAIN_SECONDS", (0.01,) * 3)
+    model = fitted(connect, one, 4)
+    assert f"{model.fitted_train_set_id} was submitted, and the journal did not take it" in caplog.text
+    with pytest.raises(OutcomeUnknownError, match="adopt_fit"):
+        fitted(connect, one, 0)
+    adopted = connect(one.task["token"]).adopt_fit(
+        model.fitted_train_set_id, one.task["source"], "outcome", parameters=model.parameters, journal=place_of(one)
+    )
+    assert adopted.fitted_train_set_id == model.fitted_train_set_id
+    assert fitted(connect, one, 0).fitted_train_set_id == model.fitted_train_set_id
+    assert one.books.charges == [price]
+
+
+def place_of(scene):
+    return folder_place(scene.task["folder"], scene.task["key"])
+
+
+def fitted(connect, scene, refusals):
+    place = place_of(scene)
+    return connect(scene.task["token"]).fit(
+        scene.task["source"],
+        "outcome",
+        parameters=FitParameters(task="classification", config={"n_estimators": 2}, thinking=Thinking(effort="medium")),
+        journal=replace(place, journal=Outage(place.journal, refusals)),
+    )

@@ -55,7 +55,7 @@ class EvaluateMethods(SyncBase):
             recompress: As in `upload_train_set`.
             headline: The metric that decides, with a bootstrap interval: for classification `accuracy`,
                 `balanced_accuracy`, `log_loss` (default), `roc_auc_ovr`, `f1_macro`, `brier` or `ece`; for regression
-                `rmse` (default), `mae`, `r2`, `pinball` or `coverage_80`.
+                `rmse` (default), `mae`, `r2` or `pinball`.
             max_rows: Most rows that are predicted, at least 1.
             seed: Seed of sample and bootstrap, 0 or more.
             resamples: Resamples of the bootstrap, at least 1.

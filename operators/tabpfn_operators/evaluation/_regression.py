@@ -67,12 +67,7 @@ class Regressed:
             return lambda counts: math.sqrt(mean(counts, squares))
         if metric == "r2":
             return self._weighted_r2(error**2)
-        if metric == "mae":
-            values = np.abs(error)
-        elif metric == "coverage_80":
-            values = self._inside(*INTERVAL_80)
-        else:
-            values = self._pinball()
+        values = np.abs(error) if metric == "mae" else self._pinball()
         return lambda counts: mean(counts, values)
 
     def _weighted_r2(self, squares: Any) -> Weighted:
