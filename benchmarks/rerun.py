@@ -25,6 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 from tabpfn_assets import FitParameters
 from tabpfn_emulator.testing import EmulatorControl, running_emulator
 from tabpfn_operators import Client
+from tabpfn_operators.resume import Reuse
 
 _SIZES = {False: (200_000, 101, 10), True: (20_000, 21, 4)}
 """Rows, columns and row groups: usual, and with --small."""
@@ -122,7 +123,7 @@ class Bench:
         """Bytes of the source's footer, its length and its mark included."""
         return int(pq.read_metadata(self.source).serialized_size) + 8
 
-    def fit(self, run_key: str, reuse: str) -> Figures:
+    def fit(self, run_key: str, reuse: Reuse) -> Figures:
         """Fit with a new client, as a rerun does, and count."""
         CountingFileSystem.ranges.clear()
         before = max((row["seq"] for row in self._control.journal()), default=0)
@@ -157,17 +158,14 @@ def rows_of_table(bench: Bench) -> Iterator[tuple[str, str, str, bool | None]]:
     yield f"first fit of {size}", "-", f"{first.calls} calls, {first.sent:,} bytes sent, {first.data:,} read", None
     if min(first.calls, first.sent, first.data) == 0:
         raise SystemExit("The first fit was not counted, so nothing is known of the others.")
-    for what, run_key, reuse in (
+    reruns: tuple[tuple[str, str, Reuse], ...] = (
         ("the same place", "tonight", "run"),
         ("another place, reuse=always", "new", "always"),
-    ):
+    )
+    for what, run_key, reuse in reruns:
         again = bench.fit(run_key, reuse)
-        yield (
-            f"rerun, {what}: the same fit",
-            "yes",
-            "yes" if again.fitted == first.fitted else "no",
-            (again.fitted == first.fitted),
-        )
+        same = again.fitted == first.fitted
+        yield f"rerun, {what}: the same fit", "yes", "yes" if same else "no", same
         yield f"rerun, {what}: HTTP calls", "<= 2", str(again.calls), again.calls <= 2
         yield f"rerun, {what}: data sent", "0 bytes", f"{again.sent:,} bytes", again.sent == 0
         figure = f"{again.data:,} bytes (and {again.end:,} at the file's end; its footer has {bench.footer_bytes:,})"

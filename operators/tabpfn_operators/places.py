@@ -104,6 +104,8 @@ class Hold:
         self._place = place
         self._expires_at = None if lease is None else lease.expires_at
         self._intent: JobRecord | None = None
+        self._seen: JobRecord | None = None
+        self._has_read = False
         self._lock = threading.Lock()
         self._renewing = threading.Lock()
         self._ended = threading.Event()
@@ -148,14 +150,23 @@ class Hold:
         """Whether the lease is still in force by this machine's clock."""
         return not self._lost and (self._expires_at is None or time.time() < self._expires_at)
 
+    def read(self) -> JobRecord | None:
+        """As `Journal.read`."""
+        self._seen, self._has_read = self._place.journal.read(), True
+        return self._seen
+
     def confirm(self) -> bool:
         """Tell whether the place is still in hand, and ask the claim where the clock says that the lease is over.
 
-        A process that was stopped for longer than a lease goes on with its work if nobody has taken that over.
+        A process that was stopped for longer than a lease goes on with its work if nobody has taken that over. Without
+        a claim the place is in hand until another has written there.
 
         Raises:
+            RecordUnreadableError: There may be a record, and it cannot be read; see the message.
             StorageError: The storage did not answer; run again.
         """
+        if self._place.claim is None:
+            return not self._has_read or self._place.journal.read() == self._seen
         return self.lasts or self._renew()
 
     def intend(self, record: JobRecord) -> None:
@@ -186,7 +197,7 @@ class Hold:
             self._intent = None
             if not self.confirm() and not self._has_intent():
                 return False
-            self._place.journal.write(record)
+            self._write(record)
             return True
 
     def doubt_if_lost(self, record: JobRecord) -> None:
@@ -211,7 +222,11 @@ class Hold:
 
     def _write_intent(self, intent: JobRecord) -> None:
         expires_at = time.time() + self._place.lease_seconds
-        self._place.journal.write(intent.model_copy(update={"lease_expires_at": expires_at}))
+        self._write(intent.model_copy(update={"lease_expires_at": expires_at}))
+
+    def _write(self, record: JobRecord) -> None:
+        self._place.journal.write(record)
+        self._seen, self._has_read = record, True
 
     def _renew(self) -> bool:
         """Extend the lease; False where it is lost, for good."""
@@ -234,7 +249,7 @@ class Hold:
                 if not self._renew():
                     return
                 with self._lock:
-                    if self._intent is not None:
+                    if self._intent is not None and (claim is not None or self.confirm()):
                         self._write_intent(self._intent)
             except TabPFNError as error:
                 log.warning("The lease of %s could not be renewed: %s", name, error)

@@ -136,6 +136,41 @@ def test_a_table_in_memory_is_known_by_its_values(fit, classification, home, sin
     assert sent(since()) > 0
 
 
+@pytest.fixture
+def sources(classification, tmp_path):
+    """The 60 rows in other forms; each is made anew, as a rerun would."""
+    table = pq.read_table(classification.train)
+    csv, folder = tmp_path / "train.csv", tmp_path / "parts"
+    table.to_pandas().to_csv(csv, index=False)
+    folder.mkdir()
+    for number in range(3):
+        pq.write_table(table.slice(20 * number, 20), folder / f"part-{number}.parquet")
+    return {
+        "reader": lambda: pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=7)),
+        "table": lambda: pa.concat_tables([table.slice(0, 11), table.slice(11)]),
+        "csv": lambda: str(csv),
+        "folder": lambda: str(folder),
+        "glob": lambda: f"{folder}/*.parquet",
+        "list": lambda: [str(folder / f"part-{number}.parquet") for number in range(3)],
+    }
+
+
+@pytest.mark.parametrize("form", ["reader", "table", "csv", "folder", "glob", "list"])
+def test_any_source_is_known_again(fit, sources, home, since, form):
+    first = fit(sources[form](), **home)
+    assert (first.rows, created(since())) == (60, 1)
+    assert fit(sources[form](), **home) == first
+    assert routes(since()) == [LOOK]
+
+
+def test_a_part_more_is_another_source(fit, sources, home, tmp_path, since):
+    fit(sources["folder"](), **home)
+    pq.write_table(pq.read_table(tmp_path / "parts" / "part-0.parquet"), tmp_path / "parts" / "part-3.parquet")
+    since()
+    assert fit(sources["folder"](), **home).rows == 80
+    assert created(since()) == 1
+
+
 def test_what_is_read_of_a_source_counts(fit, home, since):
     asked = {"filters": [("other", ">", 1)], "casts": {"other": "int32"}}
     first = fit(**asked, **home)

@@ -303,6 +303,70 @@ def test_a_worker_that_is_killed_loses_the_place_in_time(journal):
     assert Hold.take(place, "next") is not None
 
 
+# Stopped for longer than a lease
+
+
+@pytest.fixture
+def stopped(journal):
+    """A worker whose lease has run out while its process was stopped; `overtaken()` lets another one go on."""
+    clock = Clock()
+    claims = MemoryClaims(clock=clock, skew=0)
+    hold = Hold.take(Place("work", journal, claims, lease_seconds=0.01), "me")
+    hold.intend(INTENT)
+    clock.now += 1000
+    soon(lambda: not hold.lasts)
+
+    def overtaken():
+        other = Hold.take(Place("work", journal, claims, lease_seconds=600), "you")
+        assert other is not None
+        return other
+
+    return hold, overtaken
+
+
+def test_who_was_stopped_goes_on_if_nobody_has_taken_over(stopped, journal):
+    hold, _ = stopped
+    assert hold.confirm()
+    assert hold.settle(UPLOADED)
+    assert journal.read() == UPLOADED
+
+
+def test_who_was_overtaken_has_lost_for_good(stopped):
+    hold, overtaken = stopped
+    other = overtaken()
+    assert not hold.confirm()
+    other.begin()
+    other.end()
+    assert not hold.confirm()
+    assert not hold.lasts
+
+
+def test_who_was_overtaken_writes_over_nothing(stopped, journal):
+    hold, overtaken = stopped
+    theirs = UPLOADED.model_copy(update={"fingerprint": "theirs"})
+    assert overtaken().settle(theirs)
+    assert not hold.settle(UPLOADED)
+    assert journal.read() == theirs
+
+
+def test_who_was_overtaken_may_end_the_doubt_that_it_left(stopped, journal):
+    """Whoever took over has found the intent, and waits for a person to decide: the id is what is missing."""
+    hold, overtaken = stopped
+    overtaken()
+    assert hold.settle(UPLOADED)
+    assert journal.read() == UPLOADED
+
+
+def test_storage_that_does_not_answer_is_no_lost_lease(held, claims):
+    hold = held()
+    claims.down = True
+    soon(lambda: not hold.lasts)
+    with pytest.raises(StorageError):
+        hold.confirm()
+    claims.down = False
+    assert hold.confirm()
+
+
 # The lease in the record
 
 

@@ -176,7 +176,7 @@ async def _taken_up(session: Session, work: Work, place: Place, record: JobRecor
 
 async def _submitted(session: Session, work: Work, place: Place, hold: Hold) -> FittedModel | None:
     """Upload and submit, alone in this place; None where that turns out not to be so."""
-    record = await session.wire.call(place.journal.read)
+    record = await session.wire.call(hold.read)
     decision = _decided(work, place, record, owner=hold.owner, alone=place.claim is not None)
     if decision.error is not None:
         raise decision.error

@@ -7,8 +7,8 @@ from tabpfn_operators.errors import InvalidInputError
 
 N = TypeVar("N", float, Any)
 
-#: Metrics that can decide, and whether more is better. `pinball` is the mean over the predicted quantiles. `coverage_80`,
-#: the share of rows between the quantiles 0.1 and 0.9, is not among them: right is 0.8, and wide intervals would win.
+#: Metrics that can decide, and whether more is better. `pinball` is the mean over the predicted quantiles.
+#: `coverage_80`, the share of rows between the quantiles 0.1 and 0.9, is not among them: wide intervals would win.
 HIGHER_IS_BETTER: dict[str, bool] = {
     "accuracy": True,
     "balanced_accuracy": True,
