@@ -30,12 +30,15 @@ class SourceRef(Record):
         fingerprint: Identity of footer, object, columns and target (design.md, Identity).
         size_bytes: Size of the source objects in bytes.
         rows: Rows in the source.
+        refined: Whether its rows were filtered or cast on the way; by what, only the fingerprint tells, since a filter
+            may name people.
     """
 
     uris: tuple[PublicUrl, ...]
     fingerprint: str | None = None
     size_bytes: int | None = Field(default=None, ge=0)
     rows: int = Field(ge=0)
+    refined: bool = False
 
 
 class TrainSet(Record):

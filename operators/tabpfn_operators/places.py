@@ -106,7 +106,7 @@ class Hold:
         self._intent: JobRecord | None = None
         self._seen: JobRecord | None = None
         self._has_read = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._renewing = threading.Lock()
         self._ended = threading.Event()
         self._lost = False
@@ -166,7 +166,7 @@ class Hold:
             StorageError: The storage did not answer; run again.
         """
         if self._place.claim is None:
-            return not self._has_read or self._place.journal.read() == self._seen
+            return self._is_unchanged()
         return self.lasts or self._renew()
 
     def intend(self, record: JobRecord) -> None:
@@ -214,6 +214,14 @@ class Hold:
         """
         if not self.confirm() and self._place.journal.read() == record:
             self.intend(record.model_copy(update={"phase": "intent"}))
+
+    def _is_unchanged(self) -> bool:
+        with self._lock:  # a renewal in between would look like another's record
+            return (
+                not self._has_read
+                or self._place.journal.read() == self._seen
+                or (self._intent is not None and self._has_intent())
+            )
 
     def _has_intent(self) -> bool:
         """Tell whether the intent written here is still the newest record: whoever took over has left it in doubt."""

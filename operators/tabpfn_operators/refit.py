@@ -38,9 +38,10 @@ def gone(model: FittedModel, error: ApiError) -> ModelGoneError:
         error: The server's 404.
     """
     call = refit_call(model)
+    refined = ", with the filters and casts of the first fit, which are not recorded" if model.source.refined else ""
     return ModelGoneError(
         f"The server does not know the fitted model {model.fitted_train_set_id}: it was deleted, or belongs to another "
-        f"account. Use that account's token, or fit it again: {call}",
+        f"account. Use that account's token, or fit it again{refined}: {call}",
         fitted_train_set_id=model.fitted_train_set_id,
         refit=call,
         status=error.status,

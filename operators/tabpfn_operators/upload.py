@@ -242,6 +242,7 @@ def _source_ref(table: RowSource, rows: int, columns: Sequence[str], target: str
         fingerprint=fingerprint_of(table, columns, target),
         size_bytes=table.size,
         rows=rows,
+        refined=bool(getattr(table, "refinement", "")),
     )
 
 

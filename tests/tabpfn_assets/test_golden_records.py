@@ -42,7 +42,11 @@ CHAMPION_ID = "aaaaaaaa-0000-4000-8000-000000000000"
 UPLOAD_ID = "123e4567-e89b-12d3-a456-426614174000"
 NOON = datetime(2026, 11, 21, 12, 0, 0, 250_000, tzinfo=UTC)
 SOURCE = SourceRef(
-    uris=("s3://lake/train/a.parquet", "s3://lake/train/b.parquet"), fingerprint="5" * 64, size_bytes=10_000, rows=500
+    uris=("s3://lake/train/a.parquet", "s3://lake/train/b.parquet"),
+    fingerprint="5" * 64,
+    size_bytes=10_000,
+    rows=500,
+    refined=True,
 )
 RUN = EngineRun(
     engine="airflow",

@@ -216,7 +216,9 @@ def fit(task):
             config={"n_estimators": task.get("n_estimators", 2)},
             thinking=Thinking(effort="medium") if task["thinking"] else None,
         ),
-        "journal": replace(place, journal=DyingJournal(place.journal, kill), claim=claims),
+        "journal": replace(
+            place, journal=DyingJournal(place.journal, kill), claim=claims if task.get("claim", True) else None
+        ),
         "lineage": store,
         "name": "churn",
         "streamed": task.get("streamed", False),
@@ -273,6 +275,12 @@ def end(pid, reading):
     return {"code": os.waitstatus_to_exitcode(status), **(json.loads(said) if said else {})}
 
 
+def stopped(pid):
+    """Wait until a process has stopped; False where it has ended."""
+    found = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    return found.si_code == os.CLD_STOPPED
+
+
 def run(tasks):
     """Run tasks at once; one that is to be stopped first, until it is, and on when the others have ended."""
     pipes = [*os.pipe(), *os.pipe()]
@@ -284,13 +292,13 @@ def run(tasks):
         os.read(ready, 1)
         if stopping[number]:
             os.write(say_go, b".")
-            os.waitpid(started[number][0], os.WUNTRACED)
-    os.write(say_go, b"." * (len(tasks) - sum(stopping)))
+            stopping[number] = stopped(started[number][0])
+    os.write(say_go, b"." * sum(not is_stopped(task) for task in tasks))
     results = {number: end(*started[number]) for number in started if not stopping[number]}
     for number, (pid, reading) in started.items():
         if stopping[number]:
             os.kill(pid, signal.SIGCONT)
-            results[number] = end(pid, reading)
+            results[number] = {**end(pid, reading), "stopped": True}
     for each in pipes:
         os.close(each)
     return [results[number] for number in range(len(tasks))]

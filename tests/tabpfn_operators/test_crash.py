@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from tabpfn_assets import FitParameters, Thinking
+from tabpfn_assets import FitParameters, JobRecord, Thinking
 from tabpfn_operators import Client
 from tabpfn_operators.durable import _submission
 from tabpfn_operators.errors import ConfigurationError, OutcomeUnknownError, StorageError
+from tabpfn_operators.journal import MemoryJournal
 from tabpfn_operators.lineage import LineageStore
-from tabpfn_operators.places import folder_place
+from tabpfn_operators.places import Hold, Place, folder_place
 
 FIT = "/tabpfn/fit"
 SUBMIT = "/tabpfn/submit_fit_job"
@@ -104,6 +105,8 @@ STOPPED = {
 }
 #: Where a write that began in time comes late, over what another has written: no storage can refuse that.
 WITHIN_A_WRITE = {"upload to be written", "intent to be written", "submit to be recorded"}
+#: What a place without a claim cannot keep apart, or does not know.
+ONLY_WITH_A_CLAIM = {"claimed", *WITHIN_A_WRITE}
 IN_DOUBT = [name for name, point in POINTS.items() if point.in_doubt is not None]
 
 
@@ -292,6 +295,13 @@ def test_a_killed_fit_of_an_async_client(name, scene, run_at_once, price):
     check_rerun(one, point, rerun(one, run_at_once), price)
 
 
+@pytest.mark.parametrize("name", ["X half sent", "y sent", "intent written", "submit received", "submit recorded"])
+def test_a_killed_fit_in_a_place_without_a_claim(name, scene, run_at_once, price):
+    point, one = POINTS[name], scene(thinking=False, claim=False)
+    crash(one, point, run_at_once)
+    check_rerun(one, point, rerun(one, run_at_once), price)
+
+
 @pytest.mark.parametrize("thinking", [False, True], ids=["standard", "thinking"])
 @pytest.mark.parametrize("name", STREAMED)
 def test_a_killed_fit_in_one_long_post(name, thinking, scene, run_at_once, price):
@@ -354,13 +364,17 @@ def test_of_two_that_start_at_once_the_winner_is_killed(when, scene, run_at_once
 
 
 @pytest.mark.parametrize("thinking", [False, True], ids=["standard", "thinking"])
-@pytest.mark.parametrize("name", STOPPED)
-def test_one_that_wakes_up_when_another_has_taken_over(name, thinking, scene, run_at_once, price):
+@pytest.mark.parametrize(
+    ("name", "claim"),
+    [(name, True) for name in STOPPED] + [(name, False) for name in STOPPED if name not in ONLY_WITH_A_CLAIM],
+)
+def test_one_that_wakes_up_when_another_has_taken_over(name, claim, thinking, scene, run_at_once, price):
     point, most = STOPPED[name]
-    one = scene(thinking=thinking)
+    # Long enough that none stops while it renews the lease of its intent, which is a write like those below.
+    one = scene(thinking=thinking, claim=claim, lease=LEASE if name not in IN_DOUBT else 3.0)
     kill = {"at": point.at, "nth": point.nth, "when": point.when, "stop": True}
     stopped, other = run_at_once({**one.task, "kill": kill}, one.task)
-    assert (stopped["code"], other["code"]) == (0, 0)
+    assert (stopped["code"], other["code"], stopped["stopped"]) == (0, 0, True)
     assert one.books.charges == [price if thinking else 0] * len(one.books.fits)
     assert len(one.books.fits) <= (1 if thinking else most)
     if name not in WITHIN_A_WRITE:
@@ -440,3 +454,21 @@ def fitted(connect, scene, refusals):
         parameters=FitParameters(task="classification", config={"n_estimators": 2}, thinking=Thinking(effort="medium")),
         journal=replace(place, journal=Outage(place.journal, refusals)),
     )
+
+
+def test_without_a_claim_the_last_one_to_write_goes_on():
+    journal = MemoryJournal(JobRecord)
+    place = Place("nightly", journal)
+    uploaded = JobRecord(kind="tabpfn_async", phase="uploaded", fingerprint="f")
+    intent = uploaded.model_copy(update={"phase": "intent"})
+    first, second = Hold.take(place, "first"), Hold.take(place, "second")
+    assert (first.read(), second.read()) == (None, None)
+    assert first.settle(uploaded)
+    assert not second.settle(uploaded)
+    assert second.read() == uploaded
+    first.intend(intent)
+    assert first.confirm()
+    second.intend(intent)
+    assert (first.confirm(), second.confirm()) == (False, True)
+    assert not first.settle(uploaded)
+    assert journal.read().owner == "second"

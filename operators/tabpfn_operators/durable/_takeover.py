@@ -78,6 +78,7 @@ async def adopt_fit(session: Session, fitted_train_set_id: str, request: FitRequ
             fingerprint=work.source,
             size_bytes=planned.table.size,
             rows=planned.rows or 0,
+            refined=bool(getattr(planned.table, "refinement", "")),
         ),
     )
     model = fit_record(session, train_set, fitted_train_set_id, request.parameters, request.name, request.run)
