@@ -170,7 +170,7 @@ class Hold:
         return self.lasts or self._renew()
 
     def intend(self, record: JobRecord) -> None:
-        """Write down that the request is about to be sent; the record's lease is renewed until `settle`.
+        """Write down that the request is about to be sent; without a claim its lease is renewed until `settle`.
 
         Args:
             record: The record in phase `intent`.
@@ -257,7 +257,8 @@ class Hold:
                 if not self._renew():
                     return
                 with self._lock:
-                    if self._intent is not None and (claim is not None or self.confirm()):
+                    # Where there is a claim nobody looks at the record's lease, and each write is one that may come late.
+                    if claim is None and self._intent is not None and self.confirm():
                         self._write_intent(self._intent)
             except TabPFNError as error:
                 log.warning("The lease of %s could not be renewed: %s", name, error)

@@ -1,17 +1,24 @@
 """Canaries of fits that are remembered: no secret is in a journal, a store, a log, an error or a pickle."""
 
+import json
 import logging
 import pickle
 import re
 
+import attr
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tabpfn_assets import FitParameters, Thinking
+from tabpfn_assets import FitParameters, JobRecord, Thinking
+from tabpfn_operators import Client
 from tabpfn_operators.errors import FitFailedError, FitTimeoutError, ModelGoneError, OutcomeUnknownError, TabPFNError
+from tabpfn_operators.evaluation import render_png, render_report
 from tabpfn_operators.lineage import LineageStore
 from tabpfn_operators.places import folder_place
+from tabpfn_operators.promotion import PromotionRule, promote
 
 KEY, SECRET, SIGNATURE, OPTION = (f"canary-{word}-4711" for word in ("key", "secret", "signature", "option"))
 SUBMIT = "/tabpfn/submit_fit_job"
@@ -156,3 +163,72 @@ def test_an_adopted_fit(fit, client, classification, everything, tmp_path):
         run_key="adopted",
     )
     everything(model, adopted)
+
+
+class Told:
+    """An OpenLineage client of somebody's own."""
+
+    def __init__(self):
+        self.events = []
+
+    def emit(self, event):
+        self.events.append(event)
+
+
+LABEL, COLUMN = "<script>alert(1)</script>", "<img src=x onerror=alert(2)>"
+
+
+def test_a_whole_life(connect, everything, tmp_path, bearer):
+    """Fit, evaluate, report, predict, tell: markup in the data is data everywhere, and no secret is anywhere."""
+    fsspec.register_implementation("locked", LockedFileSystem, clobber=True)
+    folder = f"/bucket/{bearer[-8:]}-life"
+    table = pa.table(
+        {COLUMN: [float(i % 7) for i in range(60)], "y": [LABEL if i % 7 < 3 else "fine" for i in range(60)]}
+    )
+    content = pa.BufferOutputStream()
+    pq.write_table(table, content)
+    MemoryFileSystem().pipe_file(f"{folder}/t.parquet", content.getvalue().to_pybytes())
+    options = {"client_kwargs": {"secret": OPTION}}
+    source = f"locked://{KEY}:{SECRET}@{folder[1:]}/t.parquet?sig={SIGNATURE}"
+    remote = f"locked://{KEY}:{SECRET}@{folder[1:]}"
+    told = Told()
+    client = connect(openlineage=told)
+    try:
+        model = client.fit(
+            source,
+            "y",
+            parameters=FitParameters(task="classification"),
+            storage_options=options,
+            journal=f"{remote}/home",
+            run_key="life",
+            lineage=str(tmp_path / "store"),
+            name="churn",
+        )
+        evaluation = client.evaluate(model, source, storage_options=options, scores=str(tmp_path / "scores"))
+        store = LineageStore(tmp_path / "store")
+        store.add_evaluation("churn", "latest", evaluation)
+        decision = promote(store, "churn", rule=PromotionRule(must_beat_baseline=False))
+        report = render_report(evaluation, model=model, decision=decision)
+        (tmp_path / "report.html").write_text(report, encoding="utf-8")
+        (tmp_path / "report.png").write_bytes(render_png(evaluation))
+        predictions = client.predict(model, source, f"{remote}/out", storage_options=options)
+        events = [json.dumps(attr.asdict(event), default=str) for event in told.events]
+        assert len(events) == 6
+        assert LABEL in model.classes
+        assert not re.search(r"<script|<img src=x", report)
+        assert "&lt;script" in report
+        everything(model, evaluation, decision, predictions, report, *events)
+    finally:
+        MemoryFileSystem().rm(folder, recursive=True)
+
+
+def test_a_server_that_redirects(loopback, classification, everything, tmp_path):
+    elsewhere = loopback(lambda seen: (200, {}))
+    server = loopback(lambda seen: (307, {}, {"location": f"{elsewhere.url}{seen.path}"}))
+    place = folder_place(tmp_path / "home", "redirected")
+    place.journal.write(JobRecord(kind="tabpfn_async", phase="uploaded"))
+    with Client(f"sk-{SECRET}", base_url=server.url) as client, pytest.raises(TabPFNError) as caught:
+        client.fit(classification.train, "outcome", parameters=classification.parameters, journal=place)
+    assert server.seen
+    assert elsewhere.seen == []
+    everything(caught.value)

@@ -371,7 +371,7 @@ def test_storage_that_does_not_answer_is_no_lost_lease(held, claims):
 
 
 def test_an_intent_is_signed_and_renewed_until_it_is_settled(held, journal):
-    hold = held()
+    hold = held(claim=None)
     hold.intend(INTENT)
     first = journal.read()
     assert (first.phase, first.owner) == ("intent", "me")
