@@ -257,7 +257,7 @@ class Hold:
                 if not self._renew():
                     return
                 with self._lock:
-                    # Where there is a claim nobody looks at the record's lease, and each write is one that may come late.
+                    # With a claim nobody looks at the record's lease, and each write is one that may come late.
                     if claim is None and self._intent is not None and self.confirm():
                         self._write_intent(self._intent)
             except TabPFNError as error:

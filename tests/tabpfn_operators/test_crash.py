@@ -371,7 +371,7 @@ def test_of_two_that_start_at_once_the_winner_is_killed(when, scene, run_at_once
 def test_one_that_wakes_up_when_another_has_taken_over(name, claim, thinking, scene, run_at_once, price):
     point, most = STOPPED[name]
     # Long enough that none stops while it renews the lease of its intent, which is a write like those below.
-    one = scene(thinking=thinking, claim=claim, lease=LEASE if name not in IN_DOUBT else 3.0)
+    one = scene(thinking=thinking, claim=claim, lease=3.0 if name in IN_DOUBT and not claim else LEASE)
     kill = {"at": point.at, "nth": point.nth, "when": point.when, "stop": True}
     stopped, other = run_at_once({**one.task, "kill": kill}, one.task)
     assert (stopped["code"], other["code"], stopped["stopped"]) == (0, 0, True)
