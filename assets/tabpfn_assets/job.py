@@ -23,7 +23,7 @@ class JobRecord(Record):
             streamed POST), `reasoning` (submit / status / result).
         phase: `uploaded` once the train set is on the server, `intent` right before the POST that creates the job,
             `submitted` once its id is known, then `completed` or `failed`.
-        job_id: The server's id; None before phase `submitted`.
+        job_id: The server's id; None before phase `submitted`, and where a streamed fit failed before it was named.
         fingerprint: What is fitted, without the account: a key may be replaced while the job runs.
         generation: How often a person asked for this work anew.
         owner: Who wrote `intent`; of one start of one process, never of two.
@@ -60,7 +60,7 @@ class JobRecord(Record):
 
     @model_validator(mode="after")
     def _id_once_submitted(self) -> "JobRecord":
-        if self.phase not in {"uploaded", "intent"} and self.job_id is None:
+        if self.phase in {"submitted", "completed"} and self.job_id is None:
             raise ValueError(f"a job in phase {self.phase!r} needs its job_id")
         return self
 

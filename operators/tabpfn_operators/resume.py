@@ -10,6 +10,11 @@ OnUnknown = Literal["auto", "raise", "resubmit"]
 Reuse = Literal["never", "run", "always"]
 Action = Literal["submit", "resubmit", "wait", "reattach", "finish", "reuse", "raise"]
 
+#: What a person does where nobody can know.
+UNKNOWN_REMEDY = (
+    "If the fit was charged and its id is in a log, take it over with adopt_fit; to submit it again, which may be "
+    "charged twice, pass on_unknown='resubmit'."
+)
 #: Failures of a fit that say nothing of its data; the only one that the contract names (section 4.3).
 RETRYABLE_FIT_CODES = frozenset({"RATE_LIMIT_EXCEEDED"})
 
@@ -130,9 +135,7 @@ def _after_intent(
         "raise",
         reason,
         OutcomeUnknownError(
-            f"Nobody can know whether this fit was created: {reason}, and the server has no list of fits. Look at the "
-            "account's usage. If it was charged and the id is in a log, take it over with adopt_fit; to submit it "
-            "again, which may be charged twice, pass on_unknown='resubmit'."
+            f"Nobody can know whether this fit was created: {reason}. Look at the account's usage. {UNKNOWN_REMEDY}"
         ),
     )
 
@@ -142,9 +145,11 @@ def _after_failure(record: JobRecord, status: FitStatus | None) -> ResumeDecisio
     words = (record.error if status is None else status.error) or "the server gave no reason"
     if code in RETRYABLE_FIT_CODES:
         return ResumeDecision("submit", f"fit {record.job_id} failed for a reason that passes ({code})")
-    reason = f"fit {record.job_id} failed: {words}"
+    named = "fit" if record.job_id is None else f"fit {record.job_id}"
+    reason = f"{named} failed: {words}"
     error = FitFailedError(
-        f"The fit {record.job_id} failed: {words}. Correct the data or the parameters, then fit again.",
+        f"The {named} failed: {words}. Correct the data or the parameters, then fit again; to fit the same again, pass "
+        "reuse='never'.",
         fitted_train_set_id=record.job_id,
         code=code,
         reason=words,

@@ -224,6 +224,15 @@ def test_always_finds_it_in_the_store(fit, home, tmp_path, since):
     assert routes(since()) == [LOOK]
 
 
+def test_what_was_found_is_remembered_here(fit, home, tmp_path, since):
+    first = fit(lineage=tmp_path / "store", name="churn", **home)
+    elsewhere = {"journal": tmp_path / "other", "run_key": "monday"}
+    assert fit(lineage=tmp_path / "store", name="churn", reuse="always", **elsewhere) == first
+    since()
+    assert fit(**elsewhere) == first
+    assert routes(since()) == [LOOK]
+
+
 def test_always_takes_no_model_that_is_gone(client, fit, tmp_path, since):
     store = str(tmp_path / "store")
     first = fit(lineage=store, name="churn", durable=False)
@@ -320,6 +329,19 @@ def test_a_failed_fit_is_final_in_its_generation(fit, control, place, since):
     assert len({str(error) for error in errors[1:]}) == 1
     assert str(errors[1]).count("Correct the data") == 1
     assert fit(journal=place(1)).status == "completed"
+    assert created(since()) == 1
+
+
+def test_a_streamed_fit_that_fails_is_final_too(fit, control, place, since):
+    """It fails before the server has named it, so nothing but the journal knows of it."""
+    control.inject({"kind": "streamed_error", "route": FIT, "when": "after", "error": "constant target"})
+    for _ in range(3):
+        with pytest.raises(FitFailedError, match="constant target") as caught:
+            fit(journal=place(), streamed=True, parameters=BILLED)
+    assert created(since()) == 1
+    assert "None" not in str(caught.value)
+    assert "reuse='never'" in str(caught.value)
+    assert fit(journal=place(), streamed=True, parameters=BILLED, reuse="never").status == "completed"
     assert created(since()) == 1
 
 
@@ -622,9 +644,10 @@ def test_a_failed_fit_stays_failed_when_it_is_resumed(client, fit, control, home
 class FlakyJournal:
     """A journal in memory that does not take records of some phase."""
 
-    def __init__(self, *phases):
+    def __init__(self, *phases, after_intent=()):
         self._inner = MemoryJournal(JobRecord)
         self.phases = set(phases)
+        self._after_intent = after_intent
 
     def read(self):
         return self._inner.read()
@@ -632,6 +655,8 @@ class FlakyJournal:
     def write(self, record):
         if record.phase in self.phases:
             raise StorageError("jobs/nightly.json could not be written to; run again.")
+        if record.phase == "intent":
+            self.phases.update(self._after_intent)
         self._inner.write(record)
 
 
@@ -644,6 +669,24 @@ def test_a_journal_that_fails_after_the_request_ends_nothing(fit, caplog, since,
     (said,) = [entry for entry in caplog.records if entry.levelno == logging.ERROR]
     assert model.fitted_train_set_id in said.getMessage()
     assert "adopt_fit" in said.getMessage()
+
+
+def test_what_the_journal_did_not_take_is_made_up_for_at_the_delivery(fit, since, monkeypatch):
+    monkeypatch.setattr(_submission, "RECORD_AGAIN_SECONDS", ())
+    place = Place("nightly", FlakyJournal("submitted"), MemoryClaims())
+    first = fit(parameters=BILLED, journal=place)
+    assert fit(parameters=BILLED, journal=place).fitted_train_set_id == first.fitted_train_set_id
+    assert created(since()) == 1
+
+
+def test_a_refusal_is_told_whatever_the_journal_does(fit, control, since):
+    control.inject(
+        {"kind": "status", "route": SUBMIT, "status": 422, "error_code": "USER_ERROR", "error": "no such metric"}
+    )
+    place = Place("nightly", FlakyJournal(after_intent={"uploaded"}), MemoryClaims())
+    with pytest.raises(TabPFNError, match="no such metric"):
+        fit(parameters=BILLED, journal=place)
+    assert place.journal.read().phase == "intent"
 
 
 def test_a_journal_that_fails_before_the_request_stops_it(fit, since):

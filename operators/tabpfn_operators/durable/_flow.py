@@ -6,7 +6,7 @@ from tabpfn_assets import FitStatus, FittedModel, JobRecord, TrainSet
 from tabpfn_operators._call import Session, log
 from tabpfn_operators.durable._hands import in_hand
 from tabpfn_operators.durable._lookup import found, remembered, uploaded_before
-from tabpfn_operators.durable._notes import note_delivery, note_failure
+from tabpfn_operators.durable._notes import note_delivery, note_failure, note_reuse
 from tabpfn_operators.durable._price import Price, with_charge
 from tabpfn_operators.durable._request import (
     FitRequest,
@@ -183,14 +183,16 @@ async def _submitted(session: Session, work: Work, place: Place, hold: Hold) -> 
     if decision.action not in {"submit", "resubmit"}:
         return None
     log.info("%s: %s.", place.name, decision.reason)
+    generation = generation_of(record, place.generation, work.memory.reuse)
     if work.memory.reuse == "always" and (earlier := await found(session, work)) is not None:
+        await session.wire.call(note_reuse, hold, work.asked, generation, earlier)
         return earlier
     mine = record is not None and record.fingerprint == work.asked
     base = JobRecord(
         kind=work.request.kind,
         phase="uploaded",
         fingerprint=work.asked,
-        generation=generation_of(record, place.generation, work.memory.reuse),
+        generation=generation,
         resubmissions=record.resubmissions + (decision.action == "resubmit") if mine and record is not None else 0,
         train_set=remembered(work, record) or await uploaded_before(session, work),
     )

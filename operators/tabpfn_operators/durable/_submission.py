@@ -3,11 +3,12 @@
 from tabpfn_assets import FittedModel, JobRecord
 from tabpfn_operators._call import Session, log
 from tabpfn_operators.durable._lookup import champion_id
-from tabpfn_operators.durable._notes import note_submission
+from tabpfn_operators.durable._notes import note_refusal, note_submission
 from tabpfn_operators.durable._request import Work, upload
 from tabpfn_operators.errors import OutcomeUnknownError, StaleUploadError, TabPFNError
 from tabpfn_operators.fit import create_fit
 from tabpfn_operators.places import Hold
+from tabpfn_operators.resume import UNKNOWN_REMEDY
 
 #: Waits between attempts to write down the id of a fit: without it a rerun must doubt that there is one.
 RECORD_AGAIN_SECONDS = (0.5, 2.0, 8.0)
@@ -45,14 +46,14 @@ async def submit(session: Session, work: Work, hold: Hold, base: JobRecord) -> F
             continue
         except OutcomeUnknownError as error:
             if again["unknown"] or (work.request.parameters.billed and work.request.on_unknown == "auto"):
-                raise
+                raise OutcomeUnknownError(f"{error.message} {UNKNOWN_REMEDY}", trace_id=error.trace_id) from None
             again["unknown"], doubt = True, error
             log.warning("%s Sending it once more (on_unknown=%s).", error.message, work.request.on_unknown)
             base = base.model_copy(update={"resubmissions": base.resubmissions + 1})
             continue
-        except TabPFNError:
+        except TabPFNError as error:
             # The server has refused it, so nothing was created: a retry has nothing to fear.
-            await session.wire.call(hold.settle, base)
+            await session.wire.call(note_refusal, hold, base, error)
             raise
         model = model.model_copy(
             update={
