@@ -36,6 +36,8 @@ class JobRecord(Record):
         error: Why it failed, in the server's words.
         error_code: The server's code for the failure.
         usage: The account's usage right before a billed submission, as the server told it.
+        delivered_at: Epoch seconds.
+        superseded: Fits of other inputs that this place has left open, submitted or in doubt; newest first.
         train_set: What is on the server, from phase `uploaded` on.
         model: The fitted model, from phase `submitted` on.
     """
@@ -55,6 +57,8 @@ class JobRecord(Record):
     error: str | None = None
     error_code: str | None = None
     usage: dict[str, object] | None = None
+    delivered_at: float | None = None
+    superseded: "tuple[JobRecord, ...]" = ()
     train_set: TrainSet | None = None
     model: FittedModel | None = None
 

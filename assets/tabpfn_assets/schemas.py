@@ -34,6 +34,8 @@ def record_schema(kind: type[Record]) -> dict[str, Any]:
     schema = kind.model_json_schema()
     kinds = {each.__name__: each for each in _kinds()}
     definitions = schema.get("$defs", {})
+    if "$ref" in schema:  # a record that holds records of its own kind
+        schema = {**definitions[kind.__name__], "$defs": definitions}
     for name, described in [(kind.__name__, schema), *definitions.items()]:
         _describe(described, kinds[name])
     version = kind.model_fields["schema_version"].default

@@ -8,12 +8,14 @@ from math import isfinite
 from typing import Any, Protocol
 
 from tabpfn_assets import FitParameters, FitStatus
-from tabpfn_operators.errors import RequestRejectedError, ServerError, TabPFNError
+from tabpfn_operators.errors import OutcomeUnknownError, RequestRejectedError, ServerError, TabPFNError
 from tabpfn_operators.settings import WireForm
 
 #: Seconds without a byte after which a long POST counts as lost. The server sends keepalive whitespace on fits over
 #: 2 s (contract 1.3); predictions send nothing until they are done, and the vendor's client allows 900 s.
 LONG_READ_TIMEOUT = 900.0
+#: Keys of an answer that says why it is no success (contract 1.0, the envelopes).
+_TELLS_OF_FAILURE = frozenset({"_streamed_error", "message", "detail", "error", "error_code", "code"})
 
 
 class Body(Protocol):
@@ -244,18 +246,32 @@ def predict(
     return post("/tabpfn/predict", body, billed=True)
 
 
-def read_object(response: Response, label: str, *required: str) -> dict[str, Any]:
+def read_object(response: Response, label: str, *required: str, billed: bool = False) -> dict[str, Any]:
     """Read a JSON object that a success must hold `required` keys of.
 
     A 2xx can still carry a failure (contract 1.0: `_streamed_error`, or the failure text under `detail`).
 
+    Args:
+        response: The answer.
+        label: What the call is called in messages.
+        *required: Keys of a success.
+        billed: Whether the call must not be repeated where the answer does not tell what became of it.
+
     Raises:
         ServerError: The answer is no success; run again and quote the trace id.
+        OutcomeUnknownError: The call is billed, and the answer cannot be read; look at the account's usage.
     """
     data = parse_json(response.body)
+    whole = isinstance(data, dict) and all(data.get(key) is not None for key in required)
+    if billed and not whole and not (isinstance(data, dict) and _TELLS_OF_FAILURE & data.keys()):
+        raise OutcomeUnknownError(
+            f"{label}: HTTP {response.status} with an answer that cannot be read, so it was probably carried out, and "
+            "is not sent again. Look at the account's usage before you repeat it.",
+            status=response.status,
+        )
     if not isinstance(data, dict):
         raise ServerError(f"{label}: the answer is not a JSON object; run again.", status=response.status)
-    if data.get("_streamed_error") or any(data.get(key) is None for key in required):
+    if data.get("_streamed_error") or not whole:
         raise failure_inside_success(data, response, label)
     return data
 
@@ -309,7 +325,7 @@ def read_fit_status(response: Response, label: str, *, fitted_train_set_id: str 
         fitted_train_set_id: The id that was asked for, where the answer may leave it out.
     """
     required = () if fitted_train_set_id else ("fitted_train_set_id",)
-    data = read_object(response, label, *required)
+    data = read_object(response, label, *required, billed=fitted_train_set_id is None)
     if fitted_train_set_id and "status" not in data:
         raise failure_inside_success(data, response, label)
     timings = data.get("timings")

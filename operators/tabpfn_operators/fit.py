@@ -48,7 +48,7 @@ async def submit_fit_job(
     _check_task(train_set, parameters)
     request = messages.submit_fit_job(train_set.train_set_upload_id, parameters)
     try:
-        answer = await _create(session, request, train_set, parameters, on_unknown)
+        answer, orphans = await _create(session, request, train_set, parameters, on_unknown)
     except ApiError as error:
         if error.status == 405 or (error.status == 404 and not await _has_route(session, request)):
             raise AsyncFitUnsupportedError(
@@ -59,8 +59,8 @@ async def submit_fit_job(
                 trace_id=error.trace_id,
             ) from None
         raise
-    data = messages.read_object(answer, request.label, "fitted_train_set_id")
-    return fit_record(session, train_set, str(data["fitted_train_set_id"]), parameters, name, run)
+    data = messages.read_object(answer, request.label, "fitted_train_set_id", billed=True)
+    return fit_record(session, train_set, str(data["fitted_train_set_id"]), parameters, name, run, orphans)
 
 
 async def _has_route(session: Session, request: Request) -> bool:
@@ -102,7 +102,7 @@ async def _fit_in_one_post(
     if lacks:
         raise ConfigurationError(f"wire=flat cannot carry {', '.join(lacks)}; use wire=nested or leave it out.")
     request = messages.fit(train_set.train_set_upload_id, parameters, wire=session.settings.wire)
-    answer = await _create(session, request, train_set, parameters, on_unknown)
+    answer, orphans = await _create(session, request, train_set, parameters, on_unknown)
     try:
         status = messages.read_fit_status(answer, request.label)
     except ServerError as error:
@@ -114,7 +114,7 @@ async def _fit_in_one_post(
             code=error.code,
             trace_id=error.trace_id,
         ) from None
-    model = fit_record(session, train_set, status.fitted_train_set_id, parameters, name, run)
+    model = fit_record(session, train_set, status.fitted_train_set_id, parameters, name, run, orphans)
     return jobs.completed(model, status) if status.status == "completed" else model
 
 
@@ -135,10 +135,14 @@ async def create_fit(
 
 async def _create(
     session: Session, request: Request, train_set: TrainSet, parameters: FitParameters, on_unknown: OnUnknown
-) -> Response:
-    """Send what creates a fit; send it once more where nobody can know but it is free (design.md, promise 2)."""
+) -> tuple[Response, int]:
+    """Send what creates a fit; send it once more where nobody can know but it is free (design.md, promise 2).
+
+    Returns:
+        The answer, and how many fits may exist that nothing names.
+    """
     try:
-        return await call(session, request)
+        return await call(session, request), 0
     except (NotFoundError, RequestRejectedError) as error:
         if train_set.duplicate and is_stale(error):
             raise stale_upload(error, train_set.train_set_upload_id) from None
@@ -151,7 +155,7 @@ async def _create(
             request.label,
             on_unknown,
         )
-    return await call(session, request)
+    return await call(session, request), 1
 
 
 def check_arguments(*, name: str | None = None, timeout: float | None = None) -> None:
@@ -192,6 +196,7 @@ def fit_record(
     parameters: FitParameters,
     name: str | None,
     run: EngineRun | None,
+    orphans: int = 0,
 ) -> FittedModel:
     """Make the record of a fit that the server has named, pending."""
     log.info("Fit %s submitted.", fitted_id)  # whoever is killed now finds the id in the log
@@ -206,6 +211,7 @@ def fit_record(
         rows=train_set.rows,
         source=train_set.source,
         parameters=parameters,
+        possible_orphans=orphans,
         api_url=session.settings.base_url,
         account=session.settings.account,
         run=run,

@@ -1,6 +1,7 @@
 """All places of a journal's folder: what they remember, and what may be forgotten."""
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ from tabpfn_operators._stored import decoded, display, read_fresh
 from tabpfn_operators.claims import FolderClaims
 from tabpfn_operators.errors import DestinationError, RecordUnreadableError
 from tabpfn_operators.journal import key_part
-from tabpfn_operators.places import CLAIMS_FOLDER, JOBS_FOLDER
+from tabpfn_operators.places import CLAIMS_FOLDER, JOBS_FOLDER, LEASE_SECONDS, new_owner
+from tabpfn_operators.resume import is_open
 from tabpfn_operators.storage import StorageOptions, source_filesystem, trouble
 
 _SUFFIX = ".json"
@@ -35,15 +37,16 @@ def is_over(record: JobRecord, *, older_than: float, now: float) -> bool:
 
     Args:
         record: The record.
-        older_than: Seconds since its job was submitted.
+        older_than: Seconds since it was delivered, or failed.
         now: Epoch seconds.
 
     Returns:
-        Whether it has ended (delivered or failed) and is that old. One that is open is never forgotten: the fit could
-        be created twice.
+        Whether it has ended (delivered or failed), leaves no other fit open, and is that old. One that is open is never
+        forgotten: the fit could be created twice.
     """
-    ended = record.delivered or record.phase == "failed"
-    return ended and record.submitted_at is not None and now - record.submitted_at >= older_than
+    ended = (record.delivered or record.phase == "failed") and not any(map(is_open, record.superseded))
+    since = record.delivered_at or record.submitted_at
+    return ended and since is not None and now - since >= older_than
 
 
 class JournalFolder:
@@ -60,6 +63,7 @@ class JournalFolder:
     def __init__(self, url: str | os.PathLike[str], options: StorageOptions | None = None) -> None:
         self._fs, path = source_filesystem(url, options)
         self._root = path.rstrip("/")
+        self.url = display(self._fs, self._root)
         self._claims = FolderClaims(f"{os.fspath(url).rstrip('/')}/{CLAIMS_FOLDER}", options)
 
     def entries(self) -> Iterator[JournalEntry]:
@@ -82,28 +86,37 @@ class JournalFolder:
             if found and key.endswith(_SUFFIX) and not key.rpartition("/")[2].startswith("."):
                 yield self._entry(path, key.removesuffix(_SUFFIX))
 
-    def forget(self, entry: JournalEntry) -> None:
-        """Remove the record of a place, and the log of its claim where nobody holds it.
+    def forget(self, entry: JournalEntry, *, older_than: float) -> bool:
+        """Remove the record of a place and the log of its claim, if it is still over and nobody is there.
 
         Args:
             entry: The entry; a rerun in its place starts anew.
+            older_than: As in `is_over`, which is asked again of what the place remembers now.
+
+        Returns:
+            Whether it was removed.
 
         Raises:
+            RecordUnreadableError: What the place remembers now cannot be read; see the message.
             DestinationError: It cannot be removed; correct path or credentials.
             StorageError: The storage did not answer; run again.
         """
+        claim, owner = key_part(entry.key), new_owner()
+        if self._claims.acquire(claim, owner, LEASE_SECONDS) is None:
+            return False
         path = f"{self._root}/{JOBS_FOLDER}/{entry.key}{_SUFFIX}"
-        claim = key_part(entry.key)
-        free = self._claims.holder(claim) is None
+        record = self._entry(path, entry.key).record
+        if record is None or not is_over(record, older_than=older_than, now=time.time()):
+            self._claims.release(claim, owner)
+            return False
         try:
             self._fs.rm_file(path)
-            log = f"{self._root}/{CLAIMS_FOLDER}/{claim}"
-            if free and self._fs.exists(log):
-                self._fs.rm(log, recursive=True)
+            self._fs.rm(f"{self._root}/{CLAIMS_FOLDER}/{claim}", recursive=True)
         except FileNotFoundError:
-            return  # another has done it
+            return False  # another has done it
         except Exception as error:
             raise trouble(display(self._fs, path), error, "removed", DestinationError) from None
+        return True
 
     def _entry(self, path: str, key: str) -> JournalEntry:
         try:

@@ -69,7 +69,9 @@ def folder_place(
     Raises:
         ConfigurationError: The URL cannot be opened, or the key is empty; the message says which.
     """
-    parts = [key_part(part) for part in ([key] if isinstance(key, str) else key) if part]
+    named: Any = key  # these come from configurations, and may be anything
+    names = [named] if isinstance(named, str) else list(named) if isinstance(named, Sequence) else []
+    parts = [key_part(str(part)) for part in names if part != ""]
     if not parts:
         raise ConfigurationError("A place needs a key, for instance run_key='churn/2026-11-21'.")
     given: Any = url  # a configuration may hold anything

@@ -59,7 +59,7 @@ async def predict_test_set(
         quantiles=asked,
     )
     try:
-        answer = messages.read_object(await call(session, request), request.label, "metadata")
+        answer = messages.read_object(await call(session, request), request.label, "metadata", billed=True)
     except (NotFoundError, RequestRejectedError) as error:
         if test_set.duplicate and is_stale(error) and model.fitted_train_set_id not in error.message:
             raise stale_upload(error, test_set.test_set_upload_id) from None

@@ -303,7 +303,10 @@ def _cost(candidate: FittedModel, evaluation: Evaluation, limit: int) -> Check:
     fit = candidate.charged if candidate.charged is not None or candidate.parameters.billed else 0
     unknown = "fit" if fit is None else "holdout's predictions" if evaluation.charged is None else None
     if fit is None or evaluation.charged is None:
-        remedy = "fit and evaluate while nobody else uses the account, so that the usage before and after tells"
+        remedy = (
+            "pass max_cost (--max-cost) to evaluate, which then looks at the usage before and after, and run both "
+            "while nobody else uses the account"
+        )
         return _absent("max_cost", f"It is not known what the {unknown} cost", remedy, limit)
     tokens = fit + evaluation.charged
     verdict = "within" if tokens <= limit else "more than"

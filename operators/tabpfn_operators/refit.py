@@ -30,18 +30,20 @@ def refit_call(model: FittedModel) -> str:
     )
 
 
-def gone(model: FittedModel, error: ApiError) -> ModelGoneError:
+def gone(model: FittedModel, error: ApiError, *, here: bool = False) -> ModelGoneError:
     """Build the error for a model that the server does not know.
 
     Args:
         model: The record.
         error: The server's 404.
+        here: Whether a journal remembers it, so that the same call fits it again in its place.
     """
     call = refit_call(model)
     refined = ", with the filters and casts of the first fit, which are not recorded" if model.source.refined else ""
+    same = "repeat this call once with reuse='never' (--reuse never); anywhere else, " if here else ""
     return ModelGoneError(
         f"The server does not know the fitted model {model.fitted_train_set_id}: it was deleted, or belongs to another "
-        f"account. Use that account's token, or fit it again{refined}: {call}",
+        f"account. Use that account's token, or {same}fit it again{refined}: {call}",
         fitted_train_set_id=model.fitted_train_set_id,
         refit=call,
         status=error.status,

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tabpfn_assets import FitStatus, JobRecord
-from tabpfn_operators.errors import ConfigurationError, FitFailedError, OutcomeUnknownError, TabPFNError
+from tabpfn_operators.errors import (
+    ConfigurationError,
+    FitFailedError,
+    OutcomeUnknownError,
+    ServerError,
+    TabPFNError,
+)
 
 OnUnknown = Literal["auto", "raise", "resubmit"]
 Reuse = Literal["never", "run", "always"]
@@ -12,9 +18,13 @@ Action = Literal["submit", "resubmit", "wait", "reattach", "finish", "reuse", "r
 
 #: What a person does where nobody can know.
 UNKNOWN_REMEDY = (
-    "If the fit was charged and its id is in a log, take it over with adopt_fit; to submit it again, which may be "
-    "charged twice, pass on_unknown='resubmit'."
+    "If there is a fit and its id is in a log, take it over with adopt_fit; to submit it again, which may be charged "
+    "twice, pass on_unknown='resubmit' (--on-unknown resubmit)."
 )
+#: Fits that a place has left open and still knows of.
+MOST_SUPERSEDED = 10
+#: How often `auto` submits again what is free.
+AUTO_RESUBMISSIONS = 1
 #: Failures of a fit that say nothing of its data; the only one that the contract names (section 4.3).
 RETRYABLE_FIT_CODES = frozenset({"RATE_LIMIT_EXCEEDED"})
 
@@ -53,6 +63,99 @@ def generation_of(record: JobRecord | None, generation: int | None, reuse: Reuse
     if reuse != "never":
         return record.generation if generation is None else generation
     return max(generation or 0, record.generation + (record.delivered or record.phase == "failed"))
+
+
+def brought_forward(record: JobRecord | None, fingerprint: str) -> JobRecord | None:
+    """Find what a place knows of a fit, also where another has been asked for there since.
+
+    Args:
+        record: The newest record of the place.
+        fingerprint: What is asked for now, without the account.
+
+    Returns:
+        The record of that fit where the place has left it open, else the newest; it names what is still open beside it.
+    """
+    if record is None or record.fingerprint == fingerprint:
+        return record
+    for left in record.superseded:
+        if left.fingerprint == fingerprint:
+            rest = tuple(other for other in record.superseded if other is not left)
+            # What is unfinished goes on in the generation of now; a worker of an older one must not take it up.
+            generation = left.generation if left.delivered else record.generation
+            beside = (*_open_part(record), *rest)[:MOST_SUPERSEDED]
+            return left.model_copy(update={"generation": generation, "superseded": beside})
+    return record
+
+
+def of_job(record: JobRecord | None, job_id: str) -> JobRecord | None:
+    """Find the record of a job, the newest of a place or one that it has left open.
+
+    Args:
+        record: The newest record of the place.
+        job_id: The server's id.
+    """
+    if record is None or record.job_id == job_id:
+        return record
+    return next((left for left in record.superseded if left.job_id == job_id), None)
+
+
+def with_job(record: JobRecord | None, job: JobRecord) -> JobRecord | None:
+    """Put what has become of a job where a place remembers it.
+
+    Args:
+        record: The newest record of the place.
+        job: The record of one job, as `of_job` found it, and changed.
+
+    Returns:
+        The newest record; None where the place does not know the job any more.
+    """
+    if record is None or record.job_id == job.job_id:
+        return None if record is None else job
+    if of_job(record, job.job_id or "") is None:
+        return None
+    left = tuple(job if other.job_id == job.job_id else other for other in record.superseded)
+    return record.model_copy(update={"superseded": left})
+
+
+def superseded_by(record: JobRecord | None, fingerprint: str) -> tuple[JobRecord, ...]:
+    """List what must not be forgotten of a place in which another fit begins: submitted or in doubt, not delivered.
+
+    Args:
+        record: The newest record of the place, brought forward.
+        fingerprint: What begins there.
+
+    Returns:
+        Records without such lists of their own, newest first.
+    """
+    if record is None:
+        return ()
+    if record.fingerprint == fingerprint:
+        return record.superseded
+    return (*_open_part(record), *record.superseded)[:MOST_SUPERSEDED]
+
+
+def is_open(record: JobRecord) -> bool:
+    """Tell whether something may be at the server that nobody has got yet."""
+    return record.phase in {"intent", "submitted", "completed"} and not record.delivered
+
+
+def _open_part(record: JobRecord) -> tuple[JobRecord, ...]:
+    return (record.model_copy(update={"superseded": ()}),) if is_open(record) else ()
+
+
+def was_not_carried_out(error: TabPFNError) -> bool:
+    """Tell whether an error of a submission proves that no fit was created.
+
+    Args:
+        error: What the submission ended with.
+
+    Returns:
+        True for a 4xx, for a 503 that names a time to come again (others are `OutcomeUnknownError`), and for what was
+        never sent. Any other answer of a server in trouble proves nothing.
+    """
+    if isinstance(error, ServerError):
+        return error.status == 503
+    return not isinstance(error, OutcomeUnknownError)
 
 
 def resume_decision(
@@ -129,7 +232,7 @@ def _after_intent(
     if not same:
         return ResumeDecision("submit", "the inputs are others than those whose submission was interrupted here")
     reason = "it was interrupted between sending the request and hearing back, so a fit may have been created"
-    if on_unknown == "resubmit" or (on_unknown == "auto" and not billed):
+    if on_unknown == "resubmit" or (on_unknown == "auto" and not billed and record.resubmissions < AUTO_RESUBMISSIONS):
         return ResumeDecision("resubmit", reason)
     return ResumeDecision(
         "raise",

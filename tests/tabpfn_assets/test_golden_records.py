@@ -173,6 +173,8 @@ EXAMPLES = {
         error="out of memory",
         error_code="FIT_FAILED",
         usage={"current_usage": 1_000, "usage_limit": -1},
+        delivered_at=1_795_262_500.0,
+        superseded=(JobRecord(kind="tabpfn_stream", phase="intent", fingerprint="e" * 64, owner="worker-0:1:a"),),
         train_set=TRAIN_SET,
         model=MODEL.model_copy(
             update={

@@ -273,5 +273,5 @@ def test_a_lost_answer_of_a_billed_call(cli, record, regression, control, journa
 def test_a_model_that_is_gone(cli, record, regression, monkeypatch, tmp_path):
     monkeypatch.setenv("TABPFN_TOKEN", "somebody-else")
     error = error_of(cli("predict", record, regression.score, tmp_path / "out"), 2)
-    assert "Fit again" in error
+    assert "fit it again: client.fit(" in error
     assert not (tmp_path / "out").exists()

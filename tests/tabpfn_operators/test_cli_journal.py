@@ -105,13 +105,38 @@ def test_gc_forgets_what_is_over_and_old_and_nothing_else(cli, folder):
     assert "0 forgotten" in cli("journal", "gc", "--journal", folder).err
 
 
-def test_gc_leaves_the_claim_of_whoever_is_there(cli, folder):
+def test_gc_leaves_a_place_where_somebody_is(cli, folder):
+    place = folder_place(folder, "run")
+    over = record(age=31 * DAY, delivered=True)
+    place.journal.write(over)
+    lease = place.claim.acquire(place.name, "somebody", 60.0)
+    ran = cli("journal", "gc", "--journal", folder)
+    assert (ran.code, "0 forgotten" in ran.err) == (0, True)
+    assert place.journal.read() == over
+    assert place.claim.holder(place.name) == lease
+
+
+def test_gc_leaves_what_has_begun_since_it_looked(folder):
     place = folder_place(folder, "run")
     place.journal.write(record(age=31 * DAY, delivered=True))
-    lease = place.claim.acquire(place.name, "somebody", 60.0)
-    assert cli("journal", "gc", "--journal", folder).code == 0
-    assert place.journal.read() is None
-    assert place.claim.holder(place.name) == lease
+    opened = JournalFolder(folder)
+    (entry,) = opened.entries()
+    place.journal.write(record("intent", generation=1))
+    assert not opened.forget(entry, older_than=30 * DAY)
+    assert place.journal.read().phase == "intent"
+    assert place.claim.holder(place.name) is None
+
+
+def test_gc_leaves_a_place_that_has_left_a_fit_open(cli, folder):
+    left = record("submitted", job_id="paid", fingerprint="a")
+    folder_place(folder, "run").journal.write(record(age=31 * DAY, delivered=True, superseded=(left,)))
+    assert "0 forgotten" in cli("journal", "gc", "--journal", folder).err
+
+
+def test_gc_names_what_it_could_not_read(cli, folder):
+    folder_place(folder, "run").journal.write(record())
+    (folder / "jobs" / "broken.json").write_text("{")
+    assert "broken" in cli("journal", "gc", "--journal", folder).err
 
 
 def test_the_journal_must_be_named(cli, monkeypatch, folder):

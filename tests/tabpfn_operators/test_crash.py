@@ -402,7 +402,7 @@ def test_an_older_generation_that_wakes_up_changes_nothing(name, scene, run_at_o
 
 
 class Outage:
-    """A journal that does not take the first so many ids of a fit."""
+    """A journal that does not take the first so many records with the id of a fit."""
 
     def __init__(self, journal, refusals):
         self.journal, self.refusals = journal, refusals
@@ -411,7 +411,7 @@ class Outage:
         return self.journal.read()
 
     def write(self, record):
-        if record.phase == "submitted" and self.refusals:
+        if record.job_id is not None and self.refusals:
             self.refusals -= 1
             raise StorageError("The storage did not answer.")
         self.journal.write(record)
@@ -430,7 +430,7 @@ def test_an_id_that_the_journal_did_not_take_is_written_again(connect, scene, re
 def test_an_id_that_the_journal_never_takes_is_in_the_log_and_taken_over(connect, scene, price, monkeypatch, caplog):
     one = scene(thinking=True)
     monkeypatch.setattr(_submission, "RECORD_AGAIN_SECONDS", (0.01,) * 3)
-    model = fitted(connect, one, 4)
+    model = fitted(connect, one, 5)
     assert f"{model.fitted_train_set_id} was submitted, and the journal did not take it" in caplog.text
     with pytest.raises(OutcomeUnknownError, match="adopt_fit"):
         fitted(connect, one, 0)

@@ -488,7 +488,7 @@ def test_a_label_finds_the_fits_of_an_old_key(connect, classification, control, 
 def test_a_fit_without_a_journal_says_so_once(fit, caplog):
     fit(streamed=True)
     assert caplog.text.count("This fit has no journal") == 1
-    assert "Pass journal= (and run_key=)" in caplog.text
+    assert "Pass journal= and run_key=" in caplog.text
 
 
 def test_a_billed_fit_needs_a_journal(fit, since):
@@ -669,14 +669,6 @@ def test_a_journal_that_fails_after_the_request_ends_nothing(fit, caplog, since,
     (said,) = [entry for entry in caplog.records if entry.levelno == logging.ERROR]
     assert model.fitted_train_set_id in said.getMessage()
     assert "adopt_fit" in said.getMessage()
-
-
-def test_what_the_journal_did_not_take_is_made_up_for_at_the_delivery(fit, since, monkeypatch):
-    monkeypatch.setattr(_submission, "RECORD_AGAIN_SECONDS", ())
-    place = Place("nightly", FlakyJournal("submitted"), MemoryClaims())
-    first = fit(parameters=BILLED, journal=place)
-    assert fit(parameters=BILLED, journal=place).fitted_train_set_id == first.fitted_train_set_id
-    assert created(since()) == 1
 
 
 def test_a_refusal_is_told_whatever_the_journal_does(fit, control, since):

@@ -26,7 +26,7 @@ EXTRA = {
     "retry_after": 7.0,
     "refit": "client.fit(...)",
     "alias": "champion",
-    "version": "20261121T170500Z-3fa9c1d2",
+    "version": "20261121T170500000Z-3fa9c1d2",
     "estimated_cost": 222_000,
     "allowed": 10_000,
     "reason": "some columns are encrypted",

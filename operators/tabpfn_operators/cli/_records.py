@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tabpfn_assets import FittedModel, PredictionSet, public_url
 from tabpfn_operators._stored import decoded
-from tabpfn_operators.errors import InvalidInputError, RecordTooNewError, RecordUnreadableError
+from tabpfn_operators.errors import ConfigurationError, InvalidInputError, RecordTooNewError, RecordUnreadableError
 from tabpfn_operators.storage import read_text
 
 _SHOWN_FEATURES = 6
@@ -102,12 +102,18 @@ def find_model(text: str, store: str | None) -> FittedModel:
         store: URL of the store; None where there is none.
 
     Raises:
+        ConfigurationError: There is no store to look into; name one.
         ModelNotRecordedError: The store has no such model; the message names those it has.
         InvalidInputError: The file is missing or is no model record; name another.
     """
     name, found, version = text.partition("@")
-    if store is None or not found or "/" in text or text.endswith(".json"):
+    if not found or "/" in text or text.endswith(".json"):
         return read_model(text)
+    if store is None:
+        raise ConfigurationError(
+            f"{text} names a model of a lineage store: pass --store, or set TABPFN_LINEAGE_STORE. (A file's path has a "
+            "'/' or ends in .json.)"
+        )
     from tabpfn_operators.lineage import LineageStore
 
     opened = LineageStore(store)

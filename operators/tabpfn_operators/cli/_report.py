@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +28,8 @@ from tabpfn_operators.progress import Progress as Step
 from tabpfn_operators.progress import ProgressCallback
 
 _PLAIN_EVERY_SECONDS = 10.0
+#: Columns beyond which a table's cells are folded after all.
+_WIDEST_TABLE = 400
 
 
 class OutputLostError(TabPFNError):
@@ -134,9 +137,11 @@ def show_json(data: Any) -> None:
 
 
 def show_table(table: Table) -> None:
-    """Print a table."""
+    """Print a table as wide as it needs to be, so that an id can be copied; a narrow terminal breaks its lines."""
+    widest = stdout.options.update(max_width=_WIDEST_TABLE)
+    width = max(stdout.width, Measurement.get(stdout, widest, table).maximum)
     with _written():
-        stdout.print(table, highlight=False)
+        Console(width=width).print(table, highlight=False)
 
 
 def show_facts(title: str, facts: Mapping[str, object]) -> None:

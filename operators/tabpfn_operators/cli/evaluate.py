@@ -49,7 +49,7 @@ def evaluate(
     from tabpfn_operators.storage import folder
 
     fitted = find_model(model, store)
-    rival = None if champion is None else find_model(champion, store)
+    rival = None if champion is None else _champion(champion, store, fitted)
     place, _, file_name = (report or "").rpartition("/")
     destination = folder(place or ".", None) if report else None
     if destination is not None:
@@ -80,6 +80,17 @@ def evaluate(
     places = {"filed": filed, "report": destination.file_url(file_name) if destination else None}
     show_facts("Evaluation", _facts(found) | {name: place for name, place in places.items() if place is not None})
     notes(found.notes)
+
+
+def _champion(text: str, store: str | None, candidate: FittedModel) -> FittedModel | None:
+    """Find the champion; the first model of a name has none, and is evaluated alone."""
+    try:
+        return find_model(text, store)
+    except ModelNotRecordedError as error:
+        if store is None or text.partition("@")[0] != candidate.name:
+            raise
+        notes([f"{error.message} It is evaluated without a champion."])
+        return None
 
 
 def _file(store: str, model: FittedModel, evaluation: Evaluation) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tabpfn_assets import EngineRun, public_url
+from tabpfn_assets import EngineRun
 from tabpfn_operators.cli._models import ModelRecord
 from tabpfn_operators.cli._parameters import read_parameters
 from tabpfn_operators.cli._reading import CastOption, FiltersOption, RecompressOption, read_casts, read_compression
@@ -85,7 +85,7 @@ def fit(
             timeout=timeout,
             on_unknown=on_unknown,
             journal=journal or None,
-            run_key=run_key or (public_url(output) if journal and output else None),
+            run_key=run_key or (destination.url if journal and destination else None),
             reuse=reuse,
             lineage=store or None,
             durable=durable,

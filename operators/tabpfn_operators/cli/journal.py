@@ -35,7 +35,10 @@ JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.
 @app.command("list")
 def list_places(journal: JournalOption = None, as_json: JsonOption = False) -> None:
     """List every place and what was done there; exits with 1 when a record cannot be read, after listing the others."""
-    entries = list(_opened(journal).entries())
+    opened = _opened(journal)
+    entries = list(opened.entries())
+    if not entries:
+        notes([f"Nothing is remembered in {opened.url}."])
     if as_json:
         show_json([{"key": each.key, "problem": each.problem, "record": _brief(each.record)} for each in entries])
     else:
@@ -50,7 +53,7 @@ def list_places(journal: JournalOption = None, as_json: JsonOption = False) -> N
 
 @app.command("gc")
 def gc(
-    older_than: Annotated[str, typer.Option(help="Age since the submission, such as 30d, 12h or 90m.")] = "30d",
+    older_than: Annotated[str, typer.Option(help="Age since delivery or failure, such as 30d, 12h, 90m.")] = "30d",
     dry_run: Annotated[bool, typer.Option(help="Say what would be forgotten, and forget nothing.")] = False,
     journal: JournalOption = None,
     as_json: JsonOption = False,
@@ -61,15 +64,15 @@ def gc(
     from tabpfn_operators.journals import is_over
 
     now = time.time()
-    over = [each for each in opened.entries() if each.record and is_over(each.record, older_than=age, now=now)]
-    if not dry_run:
-        for each in over:
-            opened.forget(each)
+    entries = list(opened.entries())
+    over = [each for each in entries if each.record and is_over(each.record, older_than=age, now=now)]
+    forgotten = [] if dry_run else [each for each in over if opened.forget(each, older_than=age)]
+    notes(f"{each.key}: {each.problem}" for each in entries if each.problem)
     if as_json:
-        show_json({"forgotten": [] if dry_run else [each.key for each in over], "over": [each.key for each in over]})
+        show_json({"forgotten": [each.key for each in forgotten], "over": [each.key for each in over]})
         return
-    verb = "would be forgotten" if dry_run else "forgotten"
-    notes([*(each.key for each in over), f"{len(over)} {verb}."])
+    told, verb = (over, "would be forgotten") if dry_run else (forgotten, "forgotten")
+    notes([*(each.key for each in told), f"{len(told)} {verb}."])
 
 
 def read_age(text: str) -> float:

@@ -31,7 +31,8 @@ class TakeoverMethods(SyncBase):
             journal: As in `fit`.
             run_key: As in `fit`.
             lineage: As in `fit`.
-            timeout: As in `fit`.
+            timeout: Seconds to wait, from the submission on; None takes what the fit was started with, or once that is
+                over the server's own.
             progress: Called after each look.
 
         Returns:

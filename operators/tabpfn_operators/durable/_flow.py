@@ -4,8 +4,9 @@ import time
 
 from tabpfn_assets import FitStatus, FittedModel, JobRecord, TrainSet
 from tabpfn_operators._call import Session, log
+from tabpfn_operators.claims import SKEW_SECONDS
 from tabpfn_operators.durable._hands import in_hand
-from tabpfn_operators.durable._lookup import found, remembered, uploaded_before
+from tabpfn_operators.durable._lookup import champion_id, found, remembered, uploaded_before
 from tabpfn_operators.durable._notes import note_delivery, note_failure, note_reuse
 from tabpfn_operators.durable._price import Price, with_charge
 from tabpfn_operators.durable._request import (
@@ -18,13 +19,26 @@ from tabpfn_operators.durable._request import (
     upload,
 )
 from tabpfn_operators.durable._submission import submit
-from tabpfn_operators.errors import ConfigurationError, FitFailedError, FittedModelNotFoundError, StaleUploadError
+from tabpfn_operators.errors import (
+    ConfigurationError,
+    FitFailedError,
+    FittedModelNotFoundError,
+    StaleUploadError,
+    TabPFNError,
+)
 from tabpfn_operators.fit import OnSubmitted, create_fit, get_fit_status, wait_for_fit
 from tabpfn_operators.openlineage import reported_fit
 from tabpfn_operators.places import Hold, Place, new_owner
 from tabpfn_operators.progress import ProgressCallback
 from tabpfn_operators.refit import gone
-from tabpfn_operators.resume import ResumeDecision, generation_of, resume_decision
+from tabpfn_operators.resume import (
+    ResumeDecision,
+    brought_forward,
+    generation_of,
+    of_job,
+    resume_decision,
+    superseded_by,
+)
 
 #: Seconds between two looks at what another worker is doing.
 LOOK_SECONDS = 0.5
@@ -59,17 +73,22 @@ async def start_fit(session: Session, request: FitRequest, memory: Memory) -> Fi
     check(request, memory)
     if memory.place is None and memory.reuse != "always":
         log.warning(
-            "This fit has no journal: killed, it cannot be taken up again. Pass journal= (and run_key=) to fit once."
+            "This fit has no journal: killed, it cannot be taken up again. Pass journal= and run_key= (--journal, "
+            "--run-key) to fit once."
         )
+        if memory.store is not None:
+            await session.wire.call(memory.store.check_writable)
         price = Price(session, request.parameters, request.max_cost)
-        return await _created(session, request, price, await upload(session, request, price))
+        return await _created(session, request, memory, price, await upload(session, request, price))
     work = await identified(session, request, memory)
     if memory.place is None:
         earlier = await found(session, work)
         if earlier is not None:
             return earlier
+        if memory.store is not None:
+            await session.wire.call(memory.store.check_writable)
         train_set = await uploaded_before(session, work) or await upload(session, request, work.price)
-        return await _created(session, request, work.price, train_set)
+        return await _created(session, request, memory, work.price, train_set)
     return await _start_in(session, work, memory.place)
 
 
@@ -78,23 +97,28 @@ async def finish_fit(
 ) -> FittedModel:
     """Wait for a fit, then write down the model and that it was delivered."""
     place, store = memory.place, memory.store
+    fitted_id = model.fitted_train_set_id
     record = None if place is None else await session.wire.call(place.journal.read)
-    mine = record is not None and record.job_id == model.fitted_train_set_id
-    delivered = mine and record is not None and record.delivered
+    record = of_job(record, fitted_id)
     try:
         model = await wait_for_fit(session, model, timeout=timeout, progress=progress)
     except FitFailedError as error:
         if place is not None:
-            await session.wire.call(note_failure, place, model.fitted_train_set_id, error.reason, error.code)
+            await session.wire.call(note_failure, place, fitted_id, error.reason, error.code)
         raise
     except FittedModelNotFoundError as error:
-        raise gone(model, error) from None
+        raise gone(model, error, here=place is not None) from None
+    delivered = record is not None and record.delivered
     if not delivered:
-        model = await with_charge(session, model, record.usage if mine and record is not None else None)
+        model = await with_charge(session, model, None if record is None else record.usage)
     if store is not None:
         await session.wire.call(store.add, model)
     if place is not None and not delivered:
-        await session.wire.call(note_delivery, place, model)
+        try:
+            await session.wire.call(note_delivery, place, model)
+        except TabPFNError as error:
+            # The model is in hand; a rerun asks the server once more, or doubts what the journal never took.
+            log.warning("The journal did not take that fit %s was delivered: %s", fitted_id, error)
     return model
 
 
@@ -102,7 +126,7 @@ async def _start_in(session: Session, work: Work, place: Place) -> FittedModel:
     owner = new_owner()
     said = False
     while True:
-        record = await session.wire.call(place.journal.read)
+        record = brought_forward(await session.wire.call(place.journal.read), work.asked)
         decision = _decided(work, place, record, owner=owner)
         if decision.action in {"reattach", "finish", "reuse"} and record is not None:
             model = await _taken_up(session, work, place, record, owner)
@@ -119,7 +143,11 @@ async def _start_in(session: Session, work: Work, place: Place) -> FittedModel:
                 return model
         if not said:
             said = True
-            log.info("%s: another worker may be at this fit; waiting for it.", place.name)
+            log.info(
+                "%s: another worker may be at this fit; waiting for it, or until %.0f s after its last sign of life.",
+                place.name,
+                place.lease_seconds + SKEW_SECONDS,
+            )
         await session.wire.sleep(LOOK_SECONDS)
 
 
@@ -154,7 +182,7 @@ async def _taken_up(session: Session, work: Work, place: Place, record: JobRecor
         status = await get_fit_status(session, record.job_id)
     except FittedModelNotFoundError as error:
         if work.memory.reuse != "never":
-            raise gone(model, error) from None
+            raise gone(model, error, here=True) from None
         log.info("%s: fit %s is gone from the server.", place.name, record.job_id)
         await session.wire.call(note_failure, place, record.job_id, error.message, error.code)
         return None
@@ -176,26 +204,20 @@ async def _taken_up(session: Session, work: Work, place: Place, record: JobRecor
 
 async def _submitted(session: Session, work: Work, place: Place, hold: Hold) -> FittedModel | None:
     """Upload and submit, alone in this place; None where that turns out not to be so."""
-    record = await session.wire.call(hold.read)
+    record = brought_forward(await session.wire.call(hold.read), work.asked)
     decision = _decided(work, place, record, owner=hold.owner, alone=place.claim is not None)
     if decision.error is not None:
         raise decision.error
     if decision.action not in {"submit", "resubmit"}:
         return None
     log.info("%s: %s.", place.name, decision.reason)
-    generation = generation_of(record, place.generation, work.memory.reuse)
+    base = _begun(work, place, record, resubmitted=decision.action == "resubmit")
     if work.memory.reuse == "always" and (earlier := await found(session, work)) is not None:
-        await session.wire.call(note_reuse, hold, work.asked, generation, earlier)
+        await session.wire.call(note_reuse, hold, base, earlier)
         return earlier
-    mine = record is not None and record.fingerprint == work.asked
-    base = JobRecord(
-        kind=work.request.kind,
-        phase="uploaded",
-        fingerprint=work.asked,
-        generation=generation,
-        resubmissions=record.resubmissions + (decision.action == "resubmit") if mine and record is not None else 0,
-        train_set=remembered(work, record) or await uploaded_before(session, work),
-    )
+    if work.memory.store is not None:
+        await session.wire.call(work.memory.store.check_writable)
+    base = base.model_copy(update={"train_set": remembered(work, record) or await uploaded_before(session, work)})
     if base.train_set is None:
         base = base.model_copy(update={"train_set": await upload(session, work.request, work.price)})
         if not await session.wire.call(hold.settle, base):
@@ -204,8 +226,25 @@ async def _submitted(session: Session, work: Work, place: Place, hold: Hold) -> 
     return await submit(session, work, hold, base)
 
 
-async def _created(session: Session, request: FitRequest, price: Price, train_set: TrainSet) -> FittedModel:
+def _begun(work: Work, place: Place, record: JobRecord | None, *, resubmitted: bool) -> JobRecord:
+    """Make the record with which a submission begins."""
+    same = record is not None and record.fingerprint == work.asked and record.phase in {"uploaded", "intent"}
+    before = record.resubmissions if same and record is not None else 0
+    return JobRecord(
+        kind=work.request.kind,
+        phase="uploaded",
+        fingerprint=work.asked,
+        generation=generation_of(record, place.generation, work.memory.reuse),
+        resubmissions=before + resubmitted,
+        superseded=superseded_by(record, work.asked),
+    )
+
+
+async def _created(
+    session: Session, request: FitRequest, memory: Memory, price: Price, train_set: TrainSet
+) -> FittedModel:
     """Submit without a journal; upload and submit once more where the server's own copy turns out useless."""
+    lineage = {"parent_id": await champion_id(session, memory.store, request.name)}
 
     async def create(train_set: TrainSet) -> FittedModel:
         await price.check(rows=train_set.rows, columns=len(train_set.features))
@@ -219,7 +258,7 @@ async def _created(session: Session, request: FitRequest, price: Price, train_se
             streamed=request.streamed,
         )
         fingerprint = await fingerprint_in(session, train_set.source, request.parameters)
-        return model.model_copy(update={"fingerprint": fingerprint, "estimated_cost": price.estimated})
+        return model.model_copy(update={"fingerprint": fingerprint, "estimated_cost": price.estimated} | lineage)
 
     try:
         return await create(train_set)

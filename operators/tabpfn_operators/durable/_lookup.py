@@ -3,9 +3,9 @@
 from tabpfn_assets import FittedModel, JobRecord, TrainSet
 from tabpfn_operators._call import Session, log
 from tabpfn_operators.durable._request import Work
-from tabpfn_operators.errors import FittedModelNotFoundError
+from tabpfn_operators.errors import FittedModelNotFoundError, TabPFNError
 from tabpfn_operators.fit import get_fit_status
-from tabpfn_operators.lineage import CHAMPION
+from tabpfn_operators.lineage import CHAMPION, LineageStore
 
 
 def remembered(work: Work, record: JobRecord | None) -> TrainSet | None:
@@ -30,7 +30,7 @@ async def found(session: Session, work: Work) -> FittedModel | None:
             continue
         if status.status == "completed":
             log.info("Fit %s of equal inputs is reused.", model.fitted_train_set_id)
-            return model
+            return model if work.request.name is None else model.model_copy(update={"name": work.request.name})
     return None
 
 
@@ -39,10 +39,10 @@ async def uploaded_before(session: Session, work: Work) -> TrainSet | None:
     store, request = work.memory.store, work.request
     if store is None:
         return None
-    for name, version in reversed(await session.wire.call(store.find_by_source, work.source)):
-        if await session.wire.call(store.is_erased, name, version):
+    for name, version in reversed(await _known(session, store, work.source)):
+        model = await _readable(session, store, name, version)
+        if model is None:
             continue
-        model = await session.wire.call(store.get, name, version)
         fits = (model.task, model.target, model.api_url) == (
             request.parameters.task,
             request.target,
@@ -62,10 +62,34 @@ async def uploaded_before(session: Session, work: Work) -> TrainSet | None:
     return None
 
 
-async def champion_id(session: Session, work: Work) -> str | None:
-    """Return the fitted id of the model that a new one will be compared with."""
-    store, name = work.memory.store, work.request.name
-    if store is None or name is None or await session.wire.call(store.alias, name, CHAMPION) is None:
+async def _known(session: Session, store: LineageStore, source: str) -> list[tuple[str, str]]:
+    try:
+        return list(await session.wire.call(store.find_by_source, source))
+    except TabPFNError as error:
+        log.warning("Whether the source was uploaded before cannot be told: %s", error)
+        return []
+
+
+async def _readable(session: Session, store: LineageStore, name: str, version: str) -> FittedModel | None:
+    """Read a record that saves an upload: one that is damaged, erased or not yet written saves none."""
+    try:
+        if await session.wire.call(store.is_erased, name, version):
+            return None
+        return await session.wire.call(store.get, name, version)
+    except TabPFNError as error:
+        log.info("%s %s is passed over: %s", name, version, error)
         return None
-    champion: FittedModel = await session.wire.call(store.get, name, f"@{CHAMPION}")
+
+
+async def champion_id(session: Session, store: LineageStore | None, name: str | None) -> str | None:
+    """Return the fitted id of the model that a new one will be compared with; None too where it cannot be read."""
+    if store is None or name is None:
+        return None
+    try:
+        if await session.wire.call(store.alias, name, CHAMPION) is None:
+            return None
+        champion: FittedModel = await session.wire.call(store.get, name, f"@{CHAMPION}")
+    except TabPFNError as error:
+        log.warning("The record will not name the champion of %s: %s", name, error)
+        return None
     return champion.fitted_train_set_id

@@ -6,6 +6,7 @@ from tabpfn_assets import FittedModel, JobRecord
 from tabpfn_operators._call import log
 from tabpfn_operators.errors import FitFailedError, TabPFNError
 from tabpfn_operators.places import Hold, Place
+from tabpfn_operators.resume import of_job, with_job
 
 
 def note_submission(hold: Hold, base: JobRecord, model: FittedModel, timeout: float | None) -> bool:
@@ -30,26 +31,19 @@ def note_submission(hold: Hold, base: JobRecord, model: FittedModel, timeout: fl
     return written
 
 
-def note_reuse(hold: Hold, asked: str, generation: int, model: FittedModel) -> None:
+def note_reuse(hold: Hold, base: JobRecord, model: FittedModel) -> None:
     """Write down that a model of another place does for this one."""
-    hold.settle(
-        JobRecord(
-            kind="tabpfn_async",
-            phase="completed",
-            job_id=model.fitted_train_set_id,
-            fingerprint=asked,
-            generation=generation,
-            submitted_at=model.created_at.timestamp(),
-            model=model,
-        )
-    )
+    found = {"phase": "completed", "job_id": model.fitted_train_set_id, "model": model}
+    hold.settle(base.model_copy(update={**found, "submitted_at": model.created_at.timestamp()}))
 
 
 def note_failure(place: Place, job_id: str, words: str | None, code: str | None) -> None:
     """Write down that the server reports a fit as failed."""
-    record = place.journal.read()
-    if record is not None and record.job_id == job_id:
-        place.journal.write(record.model_copy(update={"phase": "failed", "error": words, "error_code": code}))
+    newest = place.journal.read()
+    job = of_job(newest, job_id)
+    if job is not None and job.job_id == job_id:
+        failed = job.model_copy(update={"phase": "failed", "error": words, "error_code": code})
+        _write(place, with_job(newest, failed))
 
 
 def note_refusal(hold: Hold, base: JobRecord, error: TabPFNError) -> None:
@@ -66,26 +60,16 @@ def note_refusal(hold: Hold, base: JobRecord, error: TabPFNError) -> None:
 
 def note_delivery(place: Place, model: FittedModel) -> None:
     """Write down that a model has reached its caller, so that an unchanged rerun gets the same one."""
-    record = place.journal.read()
-    if record is None or not _is_of(record, model):
-        return  # a newer generation has begun
-    done = record.model_copy(
-        update={
-            "phase": "completed",
-            "job_id": model.fitted_train_set_id,
-            "submitted_at": model.created_at.timestamp(),
-            "delivered": True,
-            "model": model,
-            "generation": max(record.generation, place.generation or 0),
-        }
-    )
-    if done != record:
-        place.journal.write(done)
+    newest = place.journal.read()
+    job = of_job(newest, model.fitted_train_set_id)
+    if job is None or job.job_id != model.fitted_train_set_id:
+        return  # a newer generation has begun, or the journal never took the id
+    done = {"phase": "completed", "delivered": True, "delivered_at": time.time(), "model": model}
+    if newest is job:
+        done["generation"] = max(job.generation, place.generation or 0)
+    _write(place, with_job(newest, job.model_copy(update=done)))
 
 
-def _is_of(record: JobRecord, model: FittedModel) -> bool:
-    if record.phase != "intent":
-        return record.job_id == model.fitted_train_set_id
-    # The journal did not take the id when the fit was submitted; the upload tells that it is the same fit.
-    held = record.train_set
-    return held is not None and held.train_set_upload_id == model.train_set_upload_id
+def _write(place: Place, record: JobRecord | None) -> None:
+    if record is not None:
+        place.journal.write(record)

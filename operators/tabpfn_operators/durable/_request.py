@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from tabpfn_assets import EngineRun, FitParameters, SourceRef, TrainSet
 from tabpfn_operators._call import Session
@@ -115,8 +115,8 @@ def memory_of(
         place = journal
     elif run_key is None:
         raise ConfigurationError(
-            "A journal's folder holds many fits: name this one with run_key=, the same for retries, another for the "
-            "next run."
+            "A journal's folder holds many fits: name this one with run_key= (--run-key), the same for retries, "
+            "another for the next run."
         )
     else:
         place = folder_place(journal, run_key)
@@ -129,14 +129,22 @@ def check(request: FitRequest, memory: Memory) -> None:
     check_parameters(request.parameters)
     check_arguments(name=request.name, timeout=request.timeout)
     check_max_cost(request.max_cost)
+    for name, value, known in (
+        ("on_unknown", request.on_unknown, get_args(OnUnknown)),
+        ("reuse", memory.reuse, get_args(Reuse)),
+    ):
+        if value not in known:
+            raise ConfigurationError(f"{name} is {value!r}; it takes {', '.join(known)}.")
     if memory.store is not None and request.name is None:
-        raise ConfigurationError("A lineage store files models by name: pass name=, for instance name='churn'.")
+        raise ConfigurationError(
+            "A lineage store files models by name: pass name= (--name), for instance name='churn'."
+        )
     if memory.reuse == "always" and memory.store is None:
         raise ConfigurationError("reuse='always' looks into a lineage store: pass lineage=, or use reuse='run'.")
     if memory.place is None and request.parameters.billed and memory.durable:
         raise ConfigurationError(
-            "A thinking fit is billed, and without a journal a kill would lose it: pass journal= (and run_key=), or "
-            "durable=False to take that risk."
+            "A thinking fit is billed, and without a journal a kill would lose it: pass journal= and run_key= "
+            "(--journal, --run-key), or durable=False (--no-durable) to take that risk."
         )
 
 

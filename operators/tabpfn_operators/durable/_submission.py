@@ -8,7 +8,7 @@ from tabpfn_operators.durable._request import Work, upload
 from tabpfn_operators.errors import OutcomeUnknownError, StaleUploadError, TabPFNError
 from tabpfn_operators.fit import create_fit
 from tabpfn_operators.places import Hold
-from tabpfn_operators.resume import UNKNOWN_REMEDY
+from tabpfn_operators.resume import AUTO_RESUBMISSIONS, UNKNOWN_REMEDY, was_not_carried_out
 
 #: Waits between attempts to write down the id of a fit: without it a rerun must doubt that there is one.
 RECORD_AGAIN_SECONDS = (0.5, 2.0, 8.0)
@@ -16,8 +16,9 @@ RECORD_AGAIN_SECONDS = (0.5, 2.0, 8.0)
 
 async def submit(session: Session, work: Work, hold: Hold, base: JobRecord) -> FittedModel | None:
     """Write the intent, send the request, write what came of it; send it again where that is allowed."""
-    parent = await champion_id(session, work)
-    again = {"stale": False, "unknown": work.request.on_unknown == "raise"}
+    parent = await champion_id(session, work.memory.store, work.request.name)
+    once = work.request.on_unknown == "auto" and base.resubmissions >= AUTO_RESUBMISSIONS
+    again = {"stale": False, "unknown": work.request.on_unknown == "raise" or once}
     doubt: OutcomeUnknownError | None = None
     while True:
         intended, train_set = await _intended(session, work, hold, base), base.train_set
@@ -52,8 +53,8 @@ async def submit(session: Session, work: Work, hold: Hold, base: JobRecord) -> F
             base = base.model_copy(update={"resubmissions": base.resubmissions + 1})
             continue
         except TabPFNError as error:
-            # The server has refused it, so nothing was created: a retry has nothing to fear.
-            await session.wire.call(note_refusal, hold, base, error)
+            if was_not_carried_out(error):
+                await session.wire.call(note_refusal, hold, base, error)
             raise
         model = model.model_copy(
             update={

@@ -6,6 +6,7 @@ from tabpfn_assets import FittedModel, JobRecord, SourceRef, TrainSet
 from tabpfn_operators._call import Session
 from tabpfn_operators.durable._flow import LOOK_SECONDS, finish_fit
 from tabpfn_operators.durable._hands import in_hand
+from tabpfn_operators.durable._lookup import champion_id
 from tabpfn_operators.durable._notes import note_failure, note_submission
 from tabpfn_operators.durable._request import FitRequest, Memory, Work, check, identified
 from tabpfn_operators.errors import ConfigurationError, FittedModelNotFoundError
@@ -13,7 +14,7 @@ from tabpfn_operators.fit import fit_record, get_fit_status
 from tabpfn_operators.places import Hold, Place, new_owner
 from tabpfn_operators.progress import ProgressCallback
 from tabpfn_operators.refit import gone
-from tabpfn_operators.resume import generation_of, resume_decision
+from tabpfn_operators.resume import brought_forward, resume_decision, superseded_by
 from tabpfn_operators.server import model_version_of
 from tabpfn_operators.upload import plan
 
@@ -25,30 +26,46 @@ async def resume_fit(
     place = memory.place
     if place is None:
         raise ConfigurationError("resume_fit looks into a journal: pass journal= (and run_key=).")
-    record = await session.wire.call(place.journal.read)
-    model = _submitted_model(place, record)
+    while (record := await session.wire.call(_submitted_record, place)) is None:
+        await session.wire.sleep(LOOK_SECONDS)
+    model = record.model
+    if model is None:
+        raise ConfigurationError(f"The record of {place.name} does not hold its model; take it over with adopt_fit.")
+    if timeout is None and record.submitted_at is not None and time.time() < (record.deadline_at or 0.0):
+        timeout = (record.deadline_at or 0.0) - record.submitted_at
     try:
         status = await get_fit_status(session, model.fitted_train_set_id)
     except FittedModelNotFoundError as error:
-        raise gone(model, error) from None
+        raise gone(model, error, here=True) from None
     if status.status == "failed":
         await session.wire.call(note_failure, place, model.fitted_train_set_id, status.error, status.error_code)
     return await finish_fit(session, model, memory, timeout=timeout, progress=progress)
 
 
-def _submitted_model(place: Place, record: JobRecord | None) -> FittedModel:
+def _submitted_record(place: Place) -> JobRecord | None:
+    """Return the record of a fit that was submitted; None while another is submitting it."""
+    held = place.claim is not None and place.claim.holder(place.name) is not None
+    record = place.journal.read()
     if record is None or record.phase == "uploaded":
+        if held:
+            return None
         raise ConfigurationError(f"No fit was submitted in {place.name}; call fit with its source and parameters.")
-    fingerprint = record.fingerprint or ""
     # What is in doubt stays so: to submit it again takes the source, which only fit is given.
     decision = resume_decision(
-        record, fingerprint, record.generation, None, time.time(), billed=True, on_unknown="raise", alone=True
+        record,
+        record.fingerprint or "",
+        record.generation,
+        None,
+        time.time(),
+        billed=True,
+        on_unknown="raise",
+        alone=place.claim is not None,
     )
+    if decision.action == "wait" or (held and record.phase == "intent"):
+        return None
     if decision.error is not None:
         raise decision.error
-    if record.model is None:
-        raise ConfigurationError(f"The record of {place.name} does not hold its model; take it over with adopt_fit.")
-    return record.model
+    return record
 
 
 async def adopt_fit(session: Session, fitted_train_set_id: str, request: FitRequest, memory: Memory) -> FittedModel:
@@ -82,7 +99,9 @@ async def adopt_fit(session: Session, fitted_train_set_id: str, request: FitRequ
         ),
     )
     model = fit_record(session, train_set, fitted_train_set_id, request.parameters, request.name, request.run)
-    model = model.model_copy(update={"train_set_upload_id": None, "fingerprint": work.fingerprint})
+    parent = await champion_id(session, memory.store, request.name)
+    known = {"train_set_upload_id": None, "fingerprint": work.fingerprint, "parent_id": parent}
+    model = model.model_copy(update=known)
     place = memory.place
     while place is not None and not await in_hand(
         session, place, new_owner(), lambda hold: _adopted(session, work, place, hold, model)
@@ -92,6 +111,13 @@ async def adopt_fit(session: Session, fitted_train_set_id: str, request: FitRequ
 
 
 async def _adopted(session: Session, work: Work, place: Place, hold: Hold, model: FittedModel) -> bool:
-    generation = generation_of(await session.wire.call(place.journal.read), place.generation, "run")
-    base = JobRecord(kind="tabpfn_async", phase="uploaded", fingerprint=work.asked, generation=generation)
+    record = await session.wire.call(place.journal.read)
+    newest = 0 if record is None else record.generation
+    base = JobRecord(
+        kind="tabpfn_async",
+        phase="uploaded",
+        fingerprint=work.asked,
+        generation=max(newest, place.generation or 0),
+        superseded=superseded_by(brought_forward(record, work.asked), work.asked),
+    )
     return await session.wire.call(note_submission, hold, base, model, work.request.timeout)

@@ -13,7 +13,7 @@ from tabpfn_operators._stored import decoded, display, names_in, read_fresh, rep
 from tabpfn_operators.errors import ConfigurationError, DestinationError, StorageError
 from tabpfn_operators.exclusive import create_exclusive, require_exclusive
 from tabpfn_operators.lineage._layout import Index, Key, marked_in, marker
-from tabpfn_operators.storage import StorageOptions, source_filesystem, trouble
+from tabpfn_operators.storage import StorageOptions, folder, source_filesystem, trouble
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
@@ -85,6 +85,17 @@ class StoreFiles:
         if record is None:
             raise StorageError(f"{self._shown(*parts)} was removed while its folder was read; run again.")
         return record
+
+    def check_writable(self) -> None:
+        """Write and remove a small file, before anything is paid for that is to be recorded here.
+
+        Raises:
+            StoreNotExclusiveError: Two writers may both succeed there; the message names stores that will do.
+            DestinationError: It cannot be written to; correct path or credentials.
+            StorageError: The storage did not answer; run again.
+        """
+        self._require_exclusive()
+        folder(self._given, self._options).check_writable()
 
     def _create(self, record: BaseModel, *parts: str) -> bool:
         """Create a record; False where there is one already."""

@@ -31,7 +31,7 @@ Index = Literal["fits", "sources", "uploads"]
 #: A name and a version of it.
 Key = tuple[str, str]
 
-_VERSION = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}")
+_VERSION = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{8}")
 _RECORD = re.compile(rf"({_VERSION.pattern})\.json")
 _ERASED = re.compile(rf"({_VERSION.pattern})\.erased\.json")
 _ERASING = re.compile(rf"({_VERSION.pattern})\.erasing\.json")
@@ -49,11 +49,11 @@ def version_id(created_at: datetime, fitted_train_set_id: str) -> str:
         fitted_train_set_id: The server's id of the fit.
 
     Returns:
-        `<UTC time>-<8 hex digits of the id's SHA-256>`; in order of time.
+        `<UTC time to the millisecond>-<8 hex digits of the id's SHA-256>`; in order of time.
     """
     at = created_at.astimezone(UTC)
     digits = hashlib.sha256(fitted_train_set_id.encode()).hexdigest()[:_DIGITS]
-    return f"{at.year:04d}{at:%m%dT%H%M%SZ}-{digits}"
+    return f"{at.year:04d}{at:%m%dT%H%M%S}{at.microsecond // 1000:03d}Z-{digits}"
 
 
 def is_version(text: str) -> bool:
@@ -71,7 +71,7 @@ def checked_version(text: str) -> str:
         ConfigurationError: It is none; pass one that `versions` lists.
     """
     if not is_version(text):
-        raise ConfigurationError(f"{text!r} is no whole version, such as 20261121T120000Z-0a1b2c3d; see versions().")
+        raise ConfigurationError(f"{text!r} is no whole version, such as 20261121T120000000Z-0a1b2c3d; see versions().")
     return text
 
 
