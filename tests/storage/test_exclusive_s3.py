@@ -13,7 +13,7 @@ import s3fs
 from tabpfn_assets import JobRecord
 from tabpfn_operators import exclusive
 from tabpfn_operators.claims import FolderClaims, Lease
-from tabpfn_operators.errors import DestinationError, RecordUnreadableError, StoreNotExclusiveError
+from tabpfn_operators.errors import DestinationError, RecordUnreadableError, StorageError, StoreNotExclusiveError
 from tabpfn_operators.exclusive import create_exclusive, is_exclusive
 from tabpfn_operators.journal import FolderJournal
 
@@ -195,7 +195,7 @@ def test_a_conflict_is_asked_again(object_store):
     store.next_answers[:] = [CONFLICT]
     assert not create_exclusive(fs, "bucket/k/1.json", b"second")
     store.next_answers[:] = [CONFLICT] * 50
-    with pytest.raises(DestinationError):
+    with pytest.raises(StorageError, match="run again"):
         create_exclusive(fs, "bucket/k/2.json", b"x")
     assert len(store.next_answers) == 50 - exclusive._CONFLICTS
 
