@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -37,9 +38,15 @@ from prefect.testing.utilities import prefect_test_harness
 
 from tabpfn_emulator.testing import running_emulator
 
+LEFT_OPEN = pytest.StashKey[str]()
 
-def pytest_unconfigure():
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config):
     shutil.rmtree(_HOME, ignore_errors=True)
+    if LEFT_OPEN in config.stash:
+        # What is found open after the last test: pytest's own filters are those of its start again.
+        warnings.filterwarnings("ignore", config.stash[LEFT_OPEN], ResourceWarning)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,6 +59,7 @@ def prefect_server(request):
         port = urlsplit(get_current_settings().api.url).port
         left_open = rf"unclosed <socket\.socket .*raddr=\('127\.0\.0\.1', {port}\)>"
         request.config.addinivalue_line("filterwarnings", f"ignore:{left_open}:ResourceWarning")
+        request.config.stash[LEFT_OPEN] = left_open
         yield
 
 
