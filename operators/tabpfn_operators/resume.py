@@ -18,8 +18,8 @@ Action = Literal["submit", "resubmit", "wait", "reattach", "finish", "reuse", "r
 
 #: What a person does where nobody can know.
 UNKNOWN_REMEDY = (
-    "If there is a fit and its id is in a log, take it over with adopt_fit; to submit it again, which may be charged "
-    "twice, pass on_unknown='resubmit' (--on-unknown resubmit)."
+    "If there is a fit and its id is in a log, take it over with adopt_fit (fit --adopt ID); to submit it again, which "
+    "may be charged twice, pass on_unknown='resubmit' (--on-unknown resubmit)."
 )
 #: Fits that a place has left open and still knows of.
 MOST_SUPERSEDED = 10

@@ -53,6 +53,18 @@ def test_the_destination_names_the_run_where_nothing_else_does(fit, folder, tmp_
     assert len(keys(folder)) == 2
 
 
+def test_a_fit_of_which_a_log_tells_is_taken_over(cli, client, classification, control, folder, fit):
+    control.inject({"route": "/tabpfn/submit_fit_job", "kind": "drop", "when": "after", "times": None})
+    options = ("--journal", folder, "--run-key", "monday", "--on-unknown", "raise")
+    ran = cli("fit", classification.train, "--target", "outcome", "--task", "classification", *options)
+    assert ran.code == 4
+    assert "--adopt" in ran.err
+    control.clear()
+    (lost,) = [row["fitted_train_set_id"] for row in control.fits()][-1:]
+    assert fit("--journal", folder, "--run-key", "monday", "--adopt", lost) == lost
+    assert fit("--journal", folder, "--run-key", "monday") == lost
+
+
 def test_a_journal_without_any_name_for_the_run(cli, classification, folder):
     ran = cli("fit", classification.train, "--target", "outcome", "--task", "classification", "--journal", str(folder))
     assert ran.code == 2

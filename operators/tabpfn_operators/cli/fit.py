@@ -1,6 +1,6 @@
 """`tabpfn-providers fit`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -49,6 +49,9 @@ def fit(
         OnUnknown, typer.Option(help="What to do where nobody can know whether a fit was created.")
     ] = "auto",
     durable: Annotated[bool, typer.Option(help="Refuse a billed fit that no journal remembers.")] = True,
+    adopt: Annotated[
+        str | None, typer.Option(help="Submit nothing: take over this fitted id, of which only a log tells any more.")
+    ] = None,
     streamed: Annotated[bool, typer.Option(help="Fit in one long request instead of a job.")] = False,
     timeout: Annotated[float | None, typer.Option(help="Seconds to wait; default: the server's own.")] = None,
     base_url: Annotated[str | None, typer.Option(help="API base URL; default: TABPFN_API_URL.")] = None,
@@ -70,28 +73,34 @@ def fit(
         destination.check_writable()
     record = ModelRecord(destination)
     with Client(base_url=base_url, wire=wire, openlineage=openlineage) as client, watching() as progress, record:
-        model = client.fit(
-            source,
-            target,
-            parameters=parameters,
-            features=feature or None,
-            exclude=exclude or (),
-            filters=filters,
-            casts=read_casts(cast),
-            recompress=read_compression(recompress),
-            name=name,
-            run=EngineRun(engine="python", task_id="tabpfn-providers fit"),
-            streamed=streamed,
-            timeout=timeout,
-            on_unknown=on_unknown,
-            journal=journal or None,
-            run_key=run_key or (destination.url if journal and destination else None),
-            reuse=reuse,
-            lineage=store or None,
-            durable=durable,
-            max_cost=max_cost,
-            on_submitted=record.write,
-            progress=progress,
-        )
+        common: dict[str, Any] = {
+            "parameters": parameters,
+            "features": feature or None,
+            "exclude": exclude or (),
+            "filters": filters,
+            "casts": read_casts(cast),
+            "name": name,
+            "run": EngineRun(engine="python", task_id="tabpfn-providers fit"),
+            "timeout": timeout,
+            "journal": journal or None,
+            "run_key": run_key or (destination.url if journal and destination else None),
+            "lineage": store or None,
+            "progress": progress,
+        }
+        if adopt is not None:
+            model = client.adopt_fit(adopt, source, target, **common)
+        else:
+            model = client.fit(
+                source,
+                target,
+                recompress=read_compression(recompress),
+                streamed=streamed,
+                on_unknown=on_unknown,
+                reuse=reuse,
+                durable=durable,
+                max_cost=max_cost,
+                on_submitted=record.write,
+                **common,
+            )
     record.write(model)
     record.show(model, as_json=as_json)
