@@ -117,7 +117,7 @@ async def upload_train_set(
             progress=progress,
         )
         rows = y.num_rows
-        source = await session.wire.call(_source_ref, planned.table, rows, planned.feature_names, target)
+        fingerprint = await session.wire.call(fingerprint_of, planned.table, planned.feature_names, target)
     return TrainSet(
         train_set_upload_id=sent.upload_id,
         task=task,
@@ -125,7 +125,7 @@ async def upload_train_set(
         features=planned.features,
         classes=planned.classes,
         rows=rows,
-        source=source,
+        source=source_ref(planned.table, rows, fingerprint),
         bytes_sent=sent.bytes_sent,
         duplicate=sent.duplicate,
     )
@@ -167,12 +167,12 @@ async def upload_test_set(
             )
         except NotFoundError as error:
             raise gone(model, error) from None
-        source = await session.wire.call(_source_ref, table, rows, names, None)
+        fingerprint = await session.wire.call(fingerprint_of, table, names, None)
     return TestSet(
         test_set_upload_id=sent.upload_id,
         fitted_train_set_id=model.fitted_train_set_id,
         rows=rows,
-        source=source,
+        source=source_ref(table, rows, fingerprint),
         bytes_sent=sent.bytes_sent,
         duplicate=sent.duplicate,
     )
@@ -236,10 +236,17 @@ def _check_bytes(table: RowSource, server: ServerSettings, *files: Body) -> None
     preflight.raise_problems(table.url, (), over)
 
 
-def _source_ref(table: RowSource, rows: int, columns: Sequence[str], target: str | None) -> SourceRef:
+def source_ref(table: RowSource, rows: int, fingerprint: str) -> SourceRef:
+    """Say where rows came from.
+
+    Args:
+        table: The source.
+        rows: Rows that were taken of it.
+        fingerprint: What `fingerprint_of` says of it.
+    """
     return SourceRef(
         uris=tuple(stored.url for stored in table.objects),
-        fingerprint=fingerprint_of(table, columns, target),
+        fingerprint=fingerprint,
         size_bytes=table.size,
         rows=rows,
         refined=bool(getattr(table, "refinement", "")),

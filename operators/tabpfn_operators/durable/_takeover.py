@@ -2,7 +2,7 @@
 
 import time
 
-from tabpfn_assets import FittedModel, JobRecord, SourceRef, TrainSet
+from tabpfn_assets import FittedModel, JobRecord, TrainSet
 from tabpfn_operators._call import Session
 from tabpfn_operators.durable._flow import LOOK_SECONDS, finish_fit
 from tabpfn_operators.durable._hands import in_hand
@@ -16,7 +16,7 @@ from tabpfn_operators.progress import ProgressCallback
 from tabpfn_operators.refit import gone
 from tabpfn_operators.resume import brought_forward, resume_decision, superseded_by
 from tabpfn_operators.server import model_version_of
-from tabpfn_operators.upload import plan
+from tabpfn_operators.upload import plan, source_ref
 
 
 async def resume_fit(
@@ -90,13 +90,7 @@ async def adopt_fit(session: Session, fitted_train_set_id: str, request: FitRequ
         features=planned.features,
         classes=planned.classes,
         rows=planned.rows or 0,
-        source=SourceRef(
-            uris=tuple(stored.url for stored in planned.table.objects),
-            fingerprint=work.source,
-            size_bytes=planned.table.size,
-            rows=planned.rows or 0,
-            refined=bool(getattr(planned.table, "refinement", "")),
-        ),
+        source=source_ref(planned.table, planned.rows or 0, work.source),
     )
     model = fit_record(session, train_set, fitted_train_set_id, request.parameters, request.name, request.run)
     parent = await champion_id(session, memory.store, request.name)

@@ -2,7 +2,6 @@
 
 from tabpfn_assets import Decision
 from tabpfn_operators._stored import checked_name
-from tabpfn_operators.errors import InvalidInputError
 from tabpfn_operators.lineage import _layout as layout
 from tabpfn_operators.lineage._aliases import Aliases
 
@@ -25,13 +24,7 @@ class Decisions(Aliases):
             DestinationError: The store cannot be written to; correct path or credentials.
             StorageError: The storage did not answer; run again.
         """
-        version = self.resolve(name, version)
-        model = self._record_of(name, version)
-        if decision.candidate_id != model.fitted_train_set_id:
-            raise InvalidInputError(
-                f"{name} {version} is the fit {model.fitted_train_set_id}, and this decision is on "
-                f"{decision.candidate_id}; name the version that was judged."
-            )
+        version = self._version_of(name, version, decision.candidate_id, "decision")
         self._create(decision, *self._decisions(name, version), layout.decision_name(decision))
 
     def decisions(self, name: str, version: str = layout.LATEST) -> list[Decision]:
@@ -47,7 +40,7 @@ class Decisions(Aliases):
             StorageError: The storage did not answer; run again.
         """
         folder = self._decisions(name, self.resolve(name, version))
-        return self._many(lambda file: self._read(Decision, *folder, file), self._evaluation_names(*folder))
+        return self._many(lambda file: self._read(Decision, *folder, file), self._files_beside(*folder))
 
     @staticmethod
     def _decisions(name: str, version: str) -> tuple[str, ...]:

@@ -143,7 +143,7 @@ class Erasures(Listings):
         version = self.resolve(name, version)
         self._replace(without_names(self._record_of(name, version)), *self._record(name, version))
         folder = self._evaluations(name, version)
-        for file in self._evaluation_names(*folder):
+        for file in self._files_beside(*folder):
             evaluation = self._read(Evaluation, *folder, file)
             self._replace(evaluation_without_names(evaluation), *folder, file)
 

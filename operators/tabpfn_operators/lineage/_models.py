@@ -71,13 +71,7 @@ class Models(StoreFiles):
             DestinationError: The store cannot be written to; correct path or credentials.
             StorageError: The storage did not answer; run again.
         """
-        version = self.resolve(name, version)
-        model = self._record_of(name, version)
-        if evaluation.fitted_train_set_id != model.fitted_train_set_id:
-            raise InvalidInputError(
-                f"{name} {version} is the fit {model.fitted_train_set_id}, and this evaluation is of "
-                f"{evaluation.fitted_train_set_id}; name the version that was evaluated."
-            )
+        version = self._version_of(name, version, evaluation.fitted_train_set_id, "evaluation")
         self._create(evaluation, *self._evaluations(name, version), layout.evaluation_name(evaluation))
 
     def get(self, name: str, version: str = layout.LATEST) -> FittedModel:
@@ -115,7 +109,7 @@ class Models(StoreFiles):
             StorageError: The storage did not answer; run again.
         """
         folder = self._evaluations(name, self.resolve(name, version))
-        return self._many(lambda file: self._read(Evaluation, *folder, file), self._evaluation_names(*folder))
+        return self._many(lambda file: self._read(Evaluation, *folder, file), self._files_beside(*folder))
 
     def names(self) -> list[str]:
         """List the models, in alphabetical order.
@@ -254,6 +248,17 @@ class Models(StoreFiles):
     def _pointed_to(self, name: str, alias: str) -> str:
         """Return the version that an alias points to now."""
 
+    def _version_of(self, name: str, version: str, fitted_train_set_id: str, what: str) -> str:
+        """Resolve the version that something is to stand beside, and refuse what is of another model."""
+        version = self.resolve(name, version)
+        model = self._record_of(name, version)
+        if fitted_train_set_id != model.fitted_train_set_id:
+            raise InvalidInputError(
+                f"{name} {version} is the fit {model.fitted_train_set_id}, and this {what} is of "
+                f"{fitted_train_set_id}; name its own version."
+            )
+        return version
+
     def _record_of(self, name: str, version: str) -> FittedModel:
         model = self._find(FittedModel, *self._record(name, version))
         if model is None:
@@ -271,10 +276,10 @@ class Models(StoreFiles):
 
     def _newest_evaluation(self, name: str, version: str) -> Evaluation | None:
         folder = self._evaluations(name, version)
-        files = self._evaluation_names(*folder)
+        files = self._files_beside(*folder)
         return self._read(Evaluation, *folder, files[-1]) if files else None
 
-    def _evaluation_names(self, *folder: str) -> list[str]:
+    def _files_beside(self, *folder: str) -> list[str]:
         return sorted(file for file in self._names(*folder) if file.endswith(".json") and not file.startswith("."))
 
     @staticmethod
