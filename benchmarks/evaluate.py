@@ -1,4 +1,4 @@
-"""Evaluations of stored scores: how much memory they take above what the imports took.
+"""Evaluations: how much memory they take above what the imports took, of stored scores and with their prediction.
 
 Run on Linux, where scikit-learn is installed::
 
@@ -21,11 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from _tables import TARGET, check_space
 
+from tabpfn_emulator.testing import running_emulator
 from tabpfn_operators.predictions import probability_column, quantile_column
 
 MIB = 1 << 20
 GOAL_MIB = 400
 _CHILD = Path(__file__).with_name("_evaluation.py")
+_CLIENT = Path(__file__).with_name("_client_evaluation.py")
 _SIZES = {False: (200_000, 160), True: (20_000, 160)}
 """Rows and classes: usual, and with --small."""
 _GROUP_ROWS = 1 << 20
@@ -82,6 +84,30 @@ def write_scores(path: Path, task: str, *, rows: int, classes: int) -> None:
             writer.write_table(pa.table(columns, schema=schema))
 
 
+def write_tables(folder: Path, *, rows: int, classes: int) -> None:
+    """Write a train set of ten rows for each class, and a holdout; a feature of noise and the label in each."""
+    random = np.random.default_rng(20261123)
+    for name, count in (("train", 10 * classes), ("holdout", rows)):
+        labels = np.resize(np.arange(classes), count)
+        columns = {"x": random.random(count), TARGET: [f"c{label}" for label in labels.tolist()]}
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+def _measured(child: Path, *arguments: str) -> dict[str, float]:
+    done = subprocess.run([sys.executable, str(child), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _rows(what: str, size: str, figures: dict[str, float]) -> Iterator[tuple[str, str, str, bool | None]]:
+    grown = figures["grown"] / MIB
+    yield f"{what}, {size}", f"<= {GOAL_MIB} MiB", f"{grown:.0f} MiB", grown <= GOAL_MIB
+    evaluated = f"{figures['rows_evaluated']:,} rows evaluated in {figures['seconds']:.1f} s"
+    yield f"{what}, {size}", "-", evaluated, None
+
+
 def rows_of_table(folder: Path, *, small: bool) -> Iterator[tuple[str, str, str, bool | None]]:
     """Measure each case in a process of its own; yield what, goal, figure and whether it was met."""
     rows, classes = _SIZES[small]
@@ -90,15 +116,12 @@ def rows_of_table(folder: Path, *, small: bool) -> Iterator[tuple[str, str, str,
         write_scores(folder / f"{task}-scores.parquet", task, rows=rows, classes=classes)
     for case in CASES:
         arguments = [case.task, str(classes), str(folder), "champion" if case.champion else "alone"]
-        done = subprocess.run([sys.executable, str(_CHILD), *arguments], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        figures = json.loads(done.stdout.splitlines()[-1])
         size = f"{rows:,} x {classes}" if case.task == "classification" else f"{rows:,} rows"
-        grown = figures["grown"] / MIB
-        yield f"{case.what}, {size}", f"<= {GOAL_MIB} MiB", f"{grown:.0f} MiB", grown <= GOAL_MIB
-        evaluated = f"{figures['rows_evaluated']:,} rows evaluated in {figures['seconds']:.1f} s"
-        yield f"{case.what}, {size}", "-", evaluated, None
+        yield from _rows(case.what, size, _measured(_CHILD, *arguments))
+    write_tables(folder, rows=rows, classes=classes)
+    with running_emulator(extra_args=("--predict", "constant")) as base_url:
+        figures = _measured(_CLIENT, base_url, str(folder))
+    yield from _rows("client.evaluate, prediction and all", f"{rows:,} x {classes}", figures)
 
 
 def main() -> int:

@@ -64,6 +64,19 @@ def split_into_parts(body: Body, count: int) -> tuple[Part, ...]:
     return tuple(Part(body, start, stop) for start, stop in pairwise(bounds))
 
 
+class Intake(Protocol):
+    """Takes the body of a success as it arrives, for answers too large for memory."""
+
+    def begin(self) -> None:
+        """Begin anew: the request may have been sent before."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+
+    def end(self) -> bytes:
+        """Return what stands for the body."""
+
+
 @dataclass(frozen=True)
 class Request:
     """One HTTP request without its credentials, which only the wire adds.
@@ -78,6 +91,7 @@ class Request:
         bearer: Whether the wire adds the token; never for storage hosts.
         billed: Whether carrying it out twice costs twice or creates two things; such a call opens a fresh connection.
         read_timeout: Seconds to wait for the next byte; None takes the settings'.
+        intake: Takes the body of a 2xx; None has it read whole.
     """
 
     method: str
@@ -89,6 +103,7 @@ class Request:
     bearer: bool = True
     billed: bool = False
     read_timeout: float | None = None
+    intake: Intake | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -98,7 +113,7 @@ class Response:
     Args:
         status: HTTP status.
         headers: Header names in lower case.
-        body: Answer bytes.
+        body: Answer bytes; what the request's intake left of them, where it has one.
     """
 
     status: int

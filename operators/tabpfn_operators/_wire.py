@@ -20,7 +20,7 @@ import httpx
 
 from tabpfn_assets import __version__
 from tabpfn_operators._group import ThreadGroup, pause
-from tabpfn_operators._messages import Body, Request, Response
+from tabpfn_operators._messages import Body, Intake, Request, Response
 from tabpfn_operators._run import Flow, NoAnswerError, run
 from tabpfn_operators.errors import ConfigurationError, SourceChangedError
 from tabpfn_operators.settings import Settings, is_loopback
@@ -123,17 +123,37 @@ def _no_answer(error: Exception) -> NoAnswerError:
     return NoAnswerError(f"{type(error).__name__}{': ' if reason else ''}{reason}", unsent=unsent)
 
 
-def _collected(status: int, headers: httpx.Headers, body: bytearray, bearer: str) -> Response:
-    content = bytes(body)
+class _Collected:
+    """The body of an answer, in memory."""
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+
+    def begin(self) -> None:
+        """Begin anew."""
+        self._body.clear()
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        # Forty minutes of keepalive whitespace (contract 1.3) must not add up in memory.
+        self._body += chunk if self._body else chunk.lstrip(b" \r\n\t")
+
+    def end(self) -> bytes:
+        """Return the body."""
+        return bytes(self._body)
+
+
+def _intake(request: Request, status: int) -> Intake:
+    intake = request.intake if request.intake is not None and status < 300 else _Collected()
+    intake.begin()
+    return intake
+
+
+def _response(answer: httpx.Response, content: bytes, bearer: str) -> Response:
     if len(bearer) >= _SHORTEST_SECRET:
         # A server that quotes the token in an error must not carry it into exceptions and logs.
         content = content.replace(bearer.encode(), b"***")
-    return Response(status, {key.lower(): value for key, value in headers.items()}, content)
-
-
-def _collect(body: bytearray, chunk: bytes) -> None:
-    # Forty minutes of keepalive whitespace (contract 1.3) must not add up in memory.
-    body += chunk if body else chunk.lstrip(b" \r\n\t")
+    return Response(answer.status_code, {key.lower(): value for key, value in answer.headers.items()}, content)
 
 
 class SyncWire:
@@ -171,15 +191,15 @@ class SyncWire:
         group: ThreadGroup | None = getattr(self._local, "group", None)
         if group is not None:
             arguments["extensions"] = {"trace": group.trace}
-        body = bytearray()
         with contextlib.ExitStack() as stack:
             if request.body is not None:
                 # Whatever ends the exchange, the source is closed now and not when the garbage is collected.
                 arguments["content"] = stack.enter_context(contextlib.closing(self._chunks(request.body)))
             answer = stack.enter_context(client.stream(**arguments))
+            intake = _intake(request, answer.status_code)
             for chunk in answer.iter_bytes():
-                _collect(body, chunk)
-            return _collected(answer.status_code, answer.headers, body, bearer)
+                intake.feed(chunk)
+            return _response(answer, intake.end(), bearer)
 
     def _chunks(self, body: Body) -> Generator[bytes, None, None]:
         with contextlib.closing(_generator(body)) as chunks:
@@ -290,16 +310,20 @@ class AsyncWire:
     async def _exchange(self, client: httpx.AsyncClient, request: Request) -> Response:
         bearer = self._connections.settings.bearer() if request.bearer else ""
         arguments = self._connections.arguments(request, bearer)
-        body = bytearray()
         async with contextlib.AsyncExitStack() as stack:
             if request.body is not None:
                 # Left to itself, a cancelled async generator ends some turns of the loop later.
                 chunks = contextlib.aclosing(_async_chunks(request.body))
                 arguments["content"] = await stack.enter_async_context(chunks)
             answer = await stack.enter_async_context(client.stream(**arguments))
-            async for chunk in answer.aiter_bytes():
-                _collect(body, chunk)
-            return _collected(answer.status_code, answer.headers, body, bearer)
+            intake = _intake(request, answer.status_code)
+            if request.intake is None:
+                async for chunk in answer.aiter_bytes():
+                    intake.feed(chunk)
+                return _response(answer, intake.end(), bearer)
+            async for chunk in answer.aiter_bytes(CHUNK_SIZE):
+                await _in_thread(intake.feed, chunk)
+            return _response(answer, await _in_thread(intake.end), bearer)
 
     async def sleep(self, seconds: float) -> None:
         """Wait, giving the loop to others."""

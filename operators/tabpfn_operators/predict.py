@@ -1,7 +1,8 @@
 """Predict: check the destination, upload, predict once, write, and leave the record last."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -23,7 +24,16 @@ from tabpfn_operators.errors import (
     UploadError,
 )
 from tabpfn_operators.packages import package_versions
-from tabpfn_operators.predictions import Prediction, check_output, decode, write_parquet
+from tabpfn_operators.predictions import (
+    AnswerIntake,
+    AnswerReader,
+    Prediction,
+    StoredPrediction,
+    check_output,
+    check_room,
+    numbers_of_row,
+    write_parquet,
+)
 from tabpfn_operators.pricing import check_max_cost
 from tabpfn_operators.progress import Progress, ProgressCallback
 from tabpfn_operators.reading import Reading
@@ -44,6 +54,21 @@ async def predict_test_set(
     quantiles: Sequence[float] | None,
 ) -> Prediction:
     """Predict an uploaded test set: one billed call, never repeated where nobody can know whether it ran."""
+    async with predicted(session, model, test_set, output_type=output_type, quantiles=quantiles) as stored:
+        return await session.wire.call(stored.loaded)
+
+
+@asynccontextmanager
+async def predicted(
+    session: Session,
+    model: FittedModel,
+    test_set: TestSet,
+    *,
+    output_type: str | None,
+    quantiles: Sequence[float] | None,
+    wide: bool = True,
+) -> AsyncIterator[StoredPrediction]:
+    """Predict an uploaded test set, as `predict_test_set`, into a temporary file that goes with the context."""
     chosen = check_output(model, output_type, quantiles)
     if test_set.fitted_train_set_id != model.fitted_train_set_id:
         raise InvalidInputError(
@@ -51,6 +76,7 @@ async def predict_test_set(
             "upload it for this model."
         )
     asked = tuple(quantiles) if quantiles is not None else None
+    await session.wire.call(check_room, test_set.rows * numbers_of_row(model, chosen, asked))
     request = messages.predict(
         test_set.test_set_upload_id,
         model.fitted_train_set_id,
@@ -58,8 +84,22 @@ async def predict_test_set(
         output_type=chosen,
         quantiles=asked,
     )
+    with AnswerIntake(chosen) as intake:
+        answer = await _answer(session, model, test_set, replace(request, intake=intake.reader))
+        if "prediction" not in answer and intake.reader.problem is None:
+            followed = await _followed(session, answer, request, intake)
+            answer = {**answer, "prediction": followed}
+        yield await session.wire.call(
+            lambda: intake.decoded(answer, model, quantiles=asked, rows=test_set.rows, wide=wide)
+        )
+
+
+async def _answer(session: Session, model: FittedModel, test_set: TestSet, request: Request) -> Mapping[str, Any]:
     try:
-        answer = messages.read_object(await call(session, request), request.label, "metadata", billed=True)
+        response = await call(session, request)
+        if isinstance(request.intake, AnswerReader) and request.intake.problem is not None:
+            return {}  # what is wrong with it is said by whoever decodes it
+        return messages.read_object(response, request.label, "metadata", billed=True)
     except (NotFoundError, RequestRejectedError) as error:
         if test_set.duplicate and is_stale(error) and model.fitted_train_set_id not in error.message:
             raise stale_upload(error, test_set.test_set_upload_id) from None
@@ -72,14 +112,9 @@ async def predict_test_set(
             code=error.code,
             trace_id=error.trace_id,
         ) from None
-    if "prediction" not in answer:
-        answer = {**answer, "prediction": await _follow(session, answer, request)}
-    return await session.wire.call(
-        lambda: decode(answer, model, output_type=chosen, quantiles=asked, rows=test_set.rows)
-    )
 
 
-async def _follow(session: Session, answer: Mapping[str, Any], request: Request) -> Any:
+async def _followed(session: Session, answer: Mapping[str, Any], request: Request, intake: AnswerIntake) -> Any:
     """Fetch a prediction that the server put on storage; without the bearer (contract 1.8)."""
     uri = answer.get("prediction_uri")
     if not isinstance(uri, str):
@@ -88,7 +123,8 @@ async def _follow(session: Session, answer: Mapping[str, Any], request: Request)
     if not (uri.startswith("https://") or settings.allow_http or is_loopback(settings.base_url)):
         raise ServerError(f"{request.label}: the prediction's address is not https and is not followed.")
     try:
-        fetched = await call(session, Request("GET", uri, "GET of the prediction", bearer=False))
+        get = Request("GET", uri, "GET of the prediction", bearer=False, intake=intake.reader)
+        fetched = await call(session, get)
     except UploadError as error:
         # Terminal, unlike an upload's failure: an engine's retry would be billed again.
         raise OutcomeUnknownError(
@@ -97,15 +133,9 @@ async def _follow(session: Session, answer: Mapping[str, Any], request: Request)
             status=error.status,
         ) from None
     data = messages.parse_json(fetched.body)
-    if data is None:
+    if data is None and intake.reader.problem is None:
         raise ApiError("The stored prediction is not JSON; it was billed: report it to the vendor.")
     return data["prediction"] if isinstance(data, dict) and "prediction" in data else data
-
-
-@dataclass(frozen=True)
-class _Bill:
-    estimated_cost: int | None
-    charged: int | None
 
 
 async def predict(
@@ -134,7 +164,7 @@ async def predict(
     await session.wire.call(target.check_writable)
 
     once = partial(
-        _predict_once,
+        _predicted_once,
         session,
         model,
         reading,
@@ -144,39 +174,50 @@ async def predict(
         checksum=checksum,
         progress=progress,
     )
-    try:
-        test_set, prediction, bill = await once(force_reupload=False)
-    except StaleUploadError as error:
-        # Refused, so not billed: one more call is the first that can be (contract 2.3).
-        log.warning("%s Doing so once.", error.message)
-        test_set, prediction, bill = await once(force_reupload=True)
-    progress(Progress("write", 0, test_set.rows, "rows"))
-    record = PredictionSet(
-        uri=target.file_url(PREDICTIONS_FILE),
-        lineage_uri=target.file_url(LINEAGE_FILE),
-        rows=test_set.rows,
-        columns=tuple(prediction.columns),
-        output_type=chosen,
-        quantiles=None if quantiles is None else tuple(quantiles),
-        source=test_set.source,
-        test_set_upload_id=test_set.test_set_upload_id,
-        model=model,
-        metadata=dict(prediction.metadata),
-        timings=dict(prediction.timings),
-        estimated_cost=bill.estimated_cost,
-        charged=bill.charged,
-        run=run,
-        packages=package_versions(),
-        created_at=datetime.now(UTC),
-    )
-    if redact_labels:
-        record = record.redacted()
-    await session.wire.call(_write, target, prediction, record)
+    async with AsyncExitStack() as stack:
+        try:
+            made = await stack.enter_async_context(once(force_reupload=False))
+        except StaleUploadError as error:
+            # Refused, so not billed: one more call is the first that can be (contract 2.3).
+            log.warning("%s Doing so once.", error.message)
+            made = await stack.enter_async_context(once(force_reupload=True))
+        test_set, prediction = made.test_set, made.prediction
+        progress(Progress("write", 0, test_set.rows, "rows"))
+        record = PredictionSet(
+            uri=target.file_url(PREDICTIONS_FILE),
+            lineage_uri=target.file_url(LINEAGE_FILE),
+            rows=test_set.rows,
+            columns=tuple(prediction.columns.schema.names),
+            output_type=chosen,
+            quantiles=None if quantiles is None else tuple(quantiles),
+            source=test_set.source,
+            test_set_upload_id=test_set.test_set_upload_id,
+            model=model,
+            metadata=dict(prediction.metadata),
+            timings=dict(prediction.timings),
+            estimated_cost=made.estimated_cost,
+            charged=made.charged,
+            run=run,
+            packages=package_versions(),
+            created_at=datetime.now(UTC),
+        )
+        if redact_labels:
+            record = record.redacted()
+        await session.wire.call(_write, target, prediction, record)
     progress(Progress("write", test_set.rows, test_set.rows, "rows"))
     return record
 
 
-async def _predict_once(
+@dataclass(frozen=True)
+class _Made:
+    test_set: TestSet
+    prediction: StoredPrediction
+    estimated_cost: int | None
+    charged: int | None
+
+
+@asynccontextmanager
+async def _predicted_once(
     session: Session,
     model: FittedModel,
     reading: Reading,
@@ -187,7 +228,7 @@ async def _predict_once(
     force_reupload: bool,
     checksum: bool | None,
     progress: ProgressCallback,
-) -> tuple[TestSet, Prediction, _Bill]:
+) -> AsyncIterator[_Made]:
     estimate: int | None = None
 
     async def approve(rows: int) -> None:
@@ -207,14 +248,14 @@ async def _predict_once(
     # Not before the upload, which takes long: what others use meanwhile would hide the charge.
     before = None if max_cost is None else await usage_before(session)
     progress(Progress("predict", 0, test_set.rows, "rows"))
-    prediction = await predict_test_set(session, model, test_set, output_type=output_type, quantiles=quantiles)
-    return test_set, prediction, _Bill(estimate, await charged(session, before, estimate, billed=True))
+    async with predicted(session, model, test_set, output_type=output_type, quantiles=quantiles) as prediction:
+        yield _Made(test_set, prediction, estimate, await charged(session, before, estimate, billed=True))
 
 
-def _write(target: Folder, prediction: Prediction, record: PredictionSet) -> None:
+def _write(target: Folder, prediction: StoredPrediction, record: PredictionSet) -> None:
     """Write the predictions, then the record: a folder without the record is unfinished."""
     target.remove(LINEAGE_FILE)
     with target.replacing(PREDICTIONS_FILE) as file:
-        write_parquet(prediction, file, fitted_train_set_id=record.model.fitted_train_set_id)
+        write_parquet(prediction.columns, file, fitted_train_set_id=record.model.fitted_train_set_id)
     with target.replacing(LINEAGE_FILE) as file:
         file.write(record.model_dump_json(indent=2).encode())

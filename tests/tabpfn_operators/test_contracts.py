@@ -13,7 +13,7 @@ from tabpfn_operators import _messages as messages
 from tabpfn_operators import errors
 from tabpfn_operators._envelopes import choose_error
 from tabpfn_operators._messages import Response
-from tabpfn_operators.predictions import decode
+from tabpfn_operators.predictions import AnswerIntake
 
 FOLDER = Path(__file__).parents[1] / "contracts"
 PAIRS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(FOLDER.glob("*.json"))}
@@ -74,8 +74,10 @@ def test_a_prepared_uploads_answer_is_read(name):
 
 def test_a_predictions_answer_is_read(build_model):
     pair = PAIRS["predict"]
-    data = messages.read_object(answer(200, pair["response"]), pair["path"], "metadata")
-    found = decode(data, build_model(classes=[0, 1]), output_type="probas", quantiles=None, rows=2)
+    with AnswerIntake("probas") as intake:
+        intake.reader.feed(json.dumps(pair["response"]).encode())
+        data = messages.read_object(Response(200, {}, intake.reader.end()), pair["path"], "metadata")
+        found = intake.decoded(data, build_model(classes=[0, 1]), quantiles=None, rows=2).loaded()
     assert found.columns["prediction"].to_pylist() == pair["read_as"]["prediction"]
 
 

@@ -19,5 +19,5 @@ def test_every_row_is_measured_and_met(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")][1:]
-    assert [row.split(" | ")[3].strip(" |") for row in rows] == ["met", ""] * 3
+    assert [row.split(" | ")[3].strip(" |") for row in rows] == ["met", ""] * 4
     assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,17 +14,27 @@ from hypothesis import strategies as st
 from tabpfn_operators.errors import ApiError, InvalidInputError
 from tabpfn_operators.predictions import (
     DEFAULT_QUANTILES,
+    AnswerIntake,
     check_output,
-    decode,
     probability_column,
     quantile_column,
     write_parquet,
 )
 
 
-def read(prediction, model, output_type, *, quantiles=None, rows=2, metadata=None):
-    answer = {"prediction": prediction, "metadata": metadata or {}, "timings": {"predict_s": 0.5}}
-    return decode(answer, model, output_type=output_type, quantiles=quantiles, rows=rows)
+def read(prediction, model, output_type, **told):
+    with stored(prediction, model, output_type, **told) as found:
+        return found.loaded()
+
+
+@contextmanager
+def stored(prediction, model, output_type, *, quantiles=None, rows=2, metadata=None):
+    answer = json.dumps({"prediction": prediction, "metadata": metadata or {}, "timings": {"predict_s": 0.5}})
+    with AnswerIntake(output_type) as intake:
+        intake.reader.feed(answer.encode())
+        left = intake.reader.end()
+        left = json.loads(left) if intake.reader.problem is None else {}
+        yield intake.decoded(left, model, quantiles=quantiles, rows=rows)
 
 
 def columns(prediction):
@@ -70,6 +81,10 @@ def test_labels_of_every_type_come_back(build_model, classes, names):
 def test_labels_alone(build_model):
     assert columns(read(["yes", "no"], build_model(), "preds")) == {"prediction": ["yes", "no"]}
     assert columns(read([1, 0], build_model(), "preds")) == {"prediction": [1, 0]}
+    assert columns(read([True, False], build_model(), "preds")) == {"prediction": [True, False]}
+    assert columns(read([1.5, 1], build_model(), "preds")) == {"prediction": [1.5, 1.0]}
+    assert columns(read(["yes", None], build_model(), "preds")) == {"prediction": ["yes", None]}
+    assert columns(read([None, None], build_model(), "preds")) == {"prediction": [None, None]}
 
 
 @pytest.mark.parametrize("output_type", ["mean", "median", "mode"])
@@ -129,6 +144,10 @@ def test_the_full_output(regressor):
         ("preds", {"0": "yes", "1": "no"}),
         ("preds", "ab"),
         ("preds", [["yes"], 1]),
+        ("preds", ["yes", 1]),
+        ("preds", [True, 1]),
+        ("preds", [1, 2**70]),
+        ("preds", ["yes", "\ud800"]),
         ("mean", [1.0]),
         ("mean", [[1.0, 2.0], [1.0, 2.0]]),
         ("mean", ["a", "b"]),
@@ -207,7 +226,8 @@ def test_different_labels_have_different_columns(labels):
 
 def test_a_file_keeps_the_columns_and_tells_its_model(regressor):
     file = io.BytesIO()
-    write_parquet(read(FULL, regressor, "full", quantiles=(0.5,)), file, fitted_train_set_id="fitted-1")
+    with stored(FULL, regressor, "full", quantiles=(0.5,)) as found:
+        write_parquet(found.columns, file, fitted_train_set_id="fitted-1")
     table = pq.read_table(pa.BufferReader(file.getvalue()))
     assert table.column_names == ["prediction", "mean", "median", "mode", "quantile_0.5", "logits"]
     assert table["logits"].to_pylist() == [[0.5, -math.inf, 1], [-math.inf, 0, 0]]
@@ -219,7 +239,8 @@ def test_a_file_of_probabilities_reads_in_pandas(build_model):
     import pandas as pd
 
     file = io.BytesIO()
-    write_parquet(read([[0.9, 0.1], [0.2, 0.8]], build_model(), "probas"), file, fitted_train_set_id="f")
+    with stored([[0.9, 0.1], [0.2, 0.8]], build_model(), "probas") as found:
+        write_parquet(found.columns, file, fitted_train_set_id="f")
     frame = pd.read_parquet(file)
     assert list(frame["prediction"]) == ["no", "yes"]
     assert list(frame["probability_yes"]) == [0.1, 0.8]

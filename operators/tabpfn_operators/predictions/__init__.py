@@ -1,0 +1,31 @@
+"""Predictions: what can be asked for, answers of any size in bounded memory, and the Parquet they become."""
+
+from tabpfn_operators.predictions._output import (
+    DEFAULT_QUANTILES,
+    OUTPUT_TYPES,
+    check_output,
+    default_output_type,
+    numbers_of_row,
+    probability_column,
+    quantile_column,
+)
+from tabpfn_operators.predictions._parquet import write_parquet
+from tabpfn_operators.predictions._reader import AnswerReader
+from tabpfn_operators.predictions._shelf import check_room
+from tabpfn_operators.predictions._stored import AnswerIntake, Prediction, StoredPrediction
+
+__all__ = [
+    "DEFAULT_QUANTILES",
+    "OUTPUT_TYPES",
+    "AnswerIntake",
+    "AnswerReader",
+    "Prediction",
+    "StoredPrediction",
+    "check_output",
+    "check_room",
+    "default_output_type",
+    "numbers_of_row",
+    "probability_column",
+    "quantile_column",
+    "write_parquet",
+]

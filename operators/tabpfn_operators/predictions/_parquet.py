@@ -1,0 +1,96 @@
+"""Predictions as a Parquet file, in bounded memory."""
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from tabpfn_operators.predictions._columns import Columns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Arrow bytes of a row group. Smaller ones make the writer's footer grow: by gigabytes, where each row is one.
+ROW_GROUP_BYTES = 8 << 20
+#: Rows that are looked at to know how large the rest will be.
+_LOOKED_AT = 1024
+#: What is kept is text as often as numbers; of numbers a dictionary only costs time and memory (1 MiB each).
+_DICTIONARY_BYTES = 32 << 10
+
+
+def write_parquet(
+    columns: Columns,
+    file: Any,
+    *,
+    fitted_train_set_id: str,
+    kept: "Iterator[pa.RecordBatch] | None" = None,
+) -> None:
+    """Write predictions as one Parquet file, what is kept of the source in front of them.
+
+    Args:
+        columns: The predictions.
+        file: A binary file.
+        fitted_train_set_id: The model, kept in the file's own metadata so that the file alone can be traced.
+        kept: Columns of the same rows in the same order; None where nothing is kept.
+
+    Raises:
+        ValueError: There are more or fewer rows in `kept`.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    beside = None if kept is None else _Beside(kept)
+    fields = [*(beside.schema if beside else ()), *columns.schema]
+    metadata = {"tabpfn.fitted_train_set_id": fitted_train_set_id}
+    if columns.borders is not None:
+        metadata["tabpfn.borders"] = json.dumps(columns.borders)
+    schema = pa.schema(fields, metadata=metadata)
+    texts = [each.name for each in fields if not pa.types.is_floating(each.type) and not pa.types.is_nested(each.type)]
+    with pq.ParquetWriter(
+        file, schema, compression="zstd", use_dictionary=texts, dictionary_pagesize_limit=_DICTIONARY_BYTES
+    ) as writer:
+        for predicted in columns.batches(_rows_of_group(columns, beside)):
+            arrays = [*(beside.take(predicted.num_rows) if beside else ()), *predicted.columns]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=predicted.num_rows)
+    if beside is not None:
+        beside.check_over()
+
+
+def _rows_of_group(columns: Columns, beside: "_Beside | None") -> int:
+    looked_at = columns.batch(0, min(_LOOKED_AT, columns.rows))
+    of_row = looked_at.nbytes / looked_at.num_rows + (beside.bytes_of_row if beside else 0.0)
+    return max(1, int(ROW_GROUP_BYTES / max(of_row, 1.0)))
+
+
+class _Beside:
+    """Columns that arrive in batches of their own sizes."""
+
+    def __init__(self, batches: "Iterator[pa.RecordBatch]") -> None:
+        self._batches = batches
+        self._first: list[pa.RecordBatch] = [next(batches)]
+        self.schema = self._first[0].schema
+
+    @property
+    def bytes_of_row(self) -> float:
+        """About the bytes of one row."""
+        return sum((batch.nbytes / max(batch.num_rows, 1) for batch in self._first), 0.0)
+
+    def take(self, rows: int) -> "list[pa.Array]":
+        """Return the next rows, in one piece for each column."""
+        import pyarrow as pa
+
+        parts: list[pa.RecordBatch] = []
+        while rows:
+            batch = self._first.pop() if self._first else next(self._batches, None)
+            if batch is None:
+                raise ValueError("the source has fewer rows than were predicted")
+            parts.append(batch.slice(0, rows))
+            if batch.num_rows > rows:
+                self._first.append(batch.slice(rows))
+            rows -= parts[-1].num_rows
+        table = pa.Table.from_batches(parts, schema=self.schema).combine_chunks()
+        return [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in table.columns]
+
+    def check_over(self) -> None:
+        """Refuse rows that are left."""
+        if any(batch.num_rows for batch in (*self._first, *self._batches)):
+            raise ValueError("the source has more rows than were predicted")
