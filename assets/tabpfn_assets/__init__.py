@@ -8,8 +8,10 @@ from tabpfn_assets.fitted_model import FittedModel, FitTimings
 from tabpfn_assets.job import FitStatus, JobRecord
 from tabpfn_assets.names import Name, Task, public_url
 from tabpfn_assets.parameters import FitParameters, Thinking
-from tabpfn_assets.prediction_set import PredictionSet
+from tabpfn_assets.prediction_set import PredictionSet, redact_columns
 from tabpfn_assets.run import EngineRun
+from tabpfn_assets.scoring import PartFile, Resend, ScoredShard, ScoringManifest
+from tabpfn_assets.scoring_plan import ScoringPlan
 from tabpfn_assets.sets import ClassLabel, Feature, SourceRef, TestSet, TrainSet
 
 __version__ = "0.1.0"
@@ -30,7 +32,12 @@ __all__ = [
     "Interval",
     "JobRecord",
     "Name",
+    "PartFile",
     "PredictionSet",
+    "Resend",
+    "ScoredShard",
+    "ScoringManifest",
+    "ScoringPlan",
     "SourceRef",
     "Task",
     "TestSet",
@@ -38,4 +45,5 @@ __all__ = [
     "TrainSet",
     "__version__",
     "public_url",
+    "redact_columns",
 ]

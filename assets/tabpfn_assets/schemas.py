@@ -12,10 +12,13 @@ from tabpfn_assets.evaluation import Decision, Evaluation
 from tabpfn_assets.fitted_model import FittedModel
 from tabpfn_assets.job import JobRecord
 from tabpfn_assets.prediction_set import PredictionSet
+from tabpfn_assets.scoring import ScoringManifest
+from tabpfn_assets.scoring_plan import ScoringPlan
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PUBLISHED: Mapping[str, type[Record]] = {
-    kind.__name__: kind for kind in (FittedModel, PredictionSet, JobRecord, Evaluation, Decision)
+    kind.__name__: kind
+    for kind in (FittedModel, PredictionSet, JobRecord, Evaluation, Decision, ScoringPlan, ScoringManifest)
 }
 
 _FIELD = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)

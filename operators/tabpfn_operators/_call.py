@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 from tabpfn_operators._envelopes import choose_error, choose_storage_error, retry_after
@@ -13,12 +14,14 @@ from tabpfn_operators._retry import Outcome, RetryPolicy, outcome_of
 from tabpfn_operators._run import NoAnswerError, Wire
 from tabpfn_operators.errors import ConnectionFailedError, OutcomeUnknownError, TabPFNError, UploadError
 from tabpfn_operators.openlineage import Emitter
+from tabpfn_operators.pacing import Pacing
 from tabpfn_operators.settings import Settings
 
 log = logging.getLogger("tabpfn_operators")
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 3
+_TOO_MANY = 429
 #: A gateway's answer to a billed call says nothing of what the server behind it did (contract 2.3).
 _GATEWAY_STATUSES = frozenset({408, 502, 503, 504})
 
@@ -33,6 +36,7 @@ class Session:
         policy: When to send again.
         jitter: Source of random numbers in [0, 1).
         emitter: Who is told of fits, predictions and evaluations; None for nobody.
+        pacing: What the calls to the API that share a rate limit wait for; None lets each wait on its own.
     """
 
     settings: Settings
@@ -40,15 +44,29 @@ class Session:
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     jitter: Callable[[], float] = random.random
     emitter: Emitter | None = None
+    pacing: Pacing | None = None
 
 
-async def call(session: Session, request: Request, *, accept: tuple[int, ...] = ()) -> Response:
+class Watch(Protocol):
+    """Who writes down what becomes of a call, in flows that wait for the wire only."""
+
+    async def sending(self) -> None:
+        """The request is about to be sent, for the first time or again; what this raises keeps it from being sent."""
+
+    async def not_carried_out(self) -> None:
+        """The last attempt was certainly not carried out, and another follows after a wait."""
+
+
+async def call(
+    session: Session, request: Request, *, accept: tuple[int, ...] = (), watch: Watch | None = None
+) -> Response:
     """Send a request until it succeeds or must not be sent again.
 
     Args:
         session: Settings, wire and policy.
         request: What to send; rebuilt from its source at every attempt.
         accept: Statuses beside 2xx that the caller reads itself.
+        watch: Is told before every attempt, and after one that is repeated.
 
     Returns:
         The answer.
@@ -56,11 +74,13 @@ async def call(session: Session, request: Request, *, accept: tuple[int, ...] = 
     Raises:
         TabPFNError: Of the class that the last attempt calls for.
     """
-    started = time.monotonic()
+    began = started = time.monotonic()
     attempt, redirects, waited = 1, 0, 0.0
     while True:
         error: TabPFNError
-        response, failure = await _send(session, request)
+        turn = await _turn(session, request)
+        started += turn.queued  # the turns of others are no part of this call's time
+        response, failure = await _send(session, request, watch)
         if response is None:
             outcome = Outcome(unsent=failure.unsent, billed=request.billed)
             error = _unanswered(session.settings, request, failure)
@@ -76,21 +96,56 @@ async def call(session: Session, request: Request, *, accept: tuple[int, ...] = 
             error = _refused(request, response)
         # Gigabytes take longer than any budget; an upload is bounded by its attempts and by the life of its URL.
         elapsed = waited if request.body is not None else time.monotonic() - started
+        if session.pacing is not None and outcome.rate_limited:
+            # Waiting is worth it for as long as the route takes calls of this process, if not yet this one.
+            elapsed = min(time.monotonic() - began, session.pacing.stalled(request))
         wait = session.policy.wait(attempt, outcome, elapsed=elapsed, jitter=session.jitter())
+        _tell(session, request, turn, outcome, wait)
         if wait is None:
             raise error
         reason = error.message.partition(". ")[0]  # the remedy is for whoever sees it fail for good
         log.warning("%s; attempt %d failed, the next is in %.1f s.", reason, attempt, wait)
         attempt += 0 if outcome.rate_limited else 1
         waited += wait
-        await session.wire.sleep(wait)
+        if watch is not None:
+            await watch.not_carried_out()
+        if session.pacing is None or not outcome.rate_limited:  # else the next turn waits
+            await session.wire.sleep(wait)
 
 
-async def _send(session: Session, request: Request) -> tuple[Response | None, NoAnswerError]:
+@dataclass(frozen=True)
+class _Turn:
+    """When a call was sent, by the clock of the pacing, and the seconds that it waited for that."""
+
+    sent_at: float = 0.0
+    queued: float = 0.0
+
+
+async def _turn(session: Session, request: Request) -> _Turn:
+    if session.pacing is None or not request.bearer:
+        return _Turn()
+    before = time.monotonic()
+    patience = session.policy.budget
+    sent_at = await session.pacing.turn(session.wire, request, session.jitter, patience=patience)
+    return _Turn(sent_at, time.monotonic() - before)
+
+
+def _tell(session: Session, request: Request, turn: _Turn, outcome: Outcome, wait: float | None) -> None:
+    """Let the pacing learn from a refusal, also where this call gives up."""
+    if session.pacing is not None and outcome.rate_limited:
+        session.pacing.refused(request, turn.sent_at, outcome.retry_after or wait or 1.0, session.jitter)
+
+
+async def _send(session: Session, request: Request, watch: Watch | None) -> tuple[Response | None, NoAnswerError]:
+    if watch is not None:
+        await watch.sending()
     try:
-        return await session.wire.send(request), NoAnswerError("", unsent=False)
+        response = await session.wire.send(request)
     except NoAnswerError as failure:
         return None, failure
+    if session.pacing is not None and request.bearer and response.status != _TOO_MANY:
+        session.pacing.accepted(request)
+    return response, NoAnswerError("", unsent=False)
 
 
 def _refused(request: Request, response: Response) -> TabPFNError:

@@ -1,6 +1,6 @@
 """The cost guard: what a fit and predictions would cost, refused where it is too much, and what they did cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -111,6 +111,53 @@ async def check_predict_cost(session: Session, model: FittedModel, *, rows: int,
     prices = await _prices(session, work, needed=max_cost is not None)
     cost = CostPlan(0, prices.cost, rows, 1, prices.version, prices.unpriced)
     return await _held_against_pools(session, cost, max_cost)
+
+
+#: Sizes of predictions that are priced; of more, the others are said to cost what the next larger one does.
+_MOST_PRICED = 8
+
+
+async def prices_of_predictions(session: Session, model: FittedModel, sizes: Iterable[int]) -> dict[int, int]:
+    """Ask what predictions of some sizes cost; free, and empty where the server does not tell.
+
+    Args:
+        session: The session.
+        model: The model.
+        sizes: Rows of each prediction.
+
+    Returns:
+        Rows to tokens; of many sizes some are an upper bound.
+    """
+    shape = Shape(model.rows, len(model.features), model_version_of(model.parameters.config))
+    different = sorted(set(sizes), reverse=True)
+    step = -(-len(different) // _MOST_PRICED)
+    prices: dict[int, int] = {}
+    for start in range(0, len(different), max(step, 1)):
+        some = different[start : start + step]
+        price = await _prices(session, ((1, predict_dimensions(model.parameters, shape, some[0])),), needed=False)
+        if price.cost is None:
+            return {}
+        prices.update(dict.fromkeys(some, price.cost))
+    return prices
+
+
+async def check_total_cost(session: Session, cost: int | None, *, rows: int, calls: int, max_cost: int | None) -> None:
+    """Refuse predictions that are together dearer than is allowed or left; one call, which is free.
+
+    Args:
+        session: The session.
+        cost: What they cost; None where the server does not tell.
+        rows: Rows of all.
+        calls: How many they are.
+        max_cost: The most that they may cost; None sets no limit beside the account's pools.
+
+    Raises:
+        CostExceededError: They would cost more than is allowed or left.
+        ConfigurationError: `max_cost` is no such number, or cannot be kept because the server does not tell prices.
+    """
+    check_max_cost(max_cost)
+    unpriced = "the server does not tell prices" if cost is None else None
+    await _held_against_pools(session, CostPlan(0, cost, rows, calls, unpriced=unpriced), max_cost)
 
 
 async def _held_against_pools(session: Session, cost: CostPlan, max_cost: int | None) -> CostPlan:

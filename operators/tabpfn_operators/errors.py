@@ -9,6 +9,7 @@
         CorruptParquetError         a Parquet footer that is damaged or contradicts its file
         NotSpliceableError          valid, but its chunks cannot be moved as bytes
       DestinationError              predictions cannot be written there
+      DestinationBusyError          another scoring writes there
       StorageError                  the storage of source or destination did not answer
       ModelNotRecordedError         the lineage store has no such model, version or alias
       AliasMovedError               another moved the alias meanwhile
@@ -39,55 +40,12 @@ Every error pickles, holds only plain data, and never a token, a header or a sig
 the same call cannot help, so that engines do not retry it.
 """
 
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING
+
+from tabpfn_operators._error import TabPFNError as TabPFNError  # noqa: PLC0414 - every caller imports it from here
 
 if TYPE_CHECKING:
     from tabpfn_assets import FittedModel
-
-
-class TabPFNError(Exception):
-    """Root of all errors of this package.
-
-    Args:
-        message: What happened and what to do, in one or two sentences.
-        status: HTTP status, where there was an answer.
-        code: The server's error code, which decides the class (contract 1.0).
-        trace_id: The server's id of the request; quote it to support.
-    """
-
-    #: Whether repeating the same call is pointless.
-    terminal: ClassVar[bool] = True
-
-    def __init__(
-        self, message: str, *, status: int | None = None, code: str | None = None, trace_id: str | None = None
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.status = status
-        self.code = code
-        self.trace_id = trace_id
-
-    def __str__(self) -> str:
-        facts = [
-            f"HTTP {self.status}" if self.status else "",
-            self.code or "",
-            self.trace_id and f"trace {self.trace_id}",
-        ]
-        known = ", ".join(fact for fact in facts if fact)
-        return f"{self.message} ({known})" if known else self.message
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.args, dict(self.__dict__)))
-
-
-E = TypeVar("E", bound=TabPFNError)
-
-
-def _rebuild(cls: type[E], args: tuple[Any, ...], state: dict[str, Any]) -> E:
-    error = cls.__new__(cls)
-    error.args = args
-    error.__dict__.update(state)
-    return error
 
 
 class ConfigurationError(TabPFNError):
@@ -146,6 +104,26 @@ class NotSpliceableError(InvalidInputError):
 
 class DestinationError(TabPFNError):
     """Predictions cannot be written to the destination; nothing was billed. Terminal: correct path or credentials."""
+
+
+class DestinationBusyError(TabPFNError):
+    """Another scoring (of another model, source or options) writes to the destination; nothing was sent or billed.
+
+    Not terminal: wait until it has ended, or choose another folder. One that was killed counts as ended when its lease
+    is over.
+
+    Args:
+        message: What happened.
+        plan_id: The other scoring.
+        until: Epoch seconds when its lease ends, unless it is renewed.
+    """
+
+    terminal = False
+
+    def __init__(self, message: str, *, plan_id: str, until: float) -> None:
+        super().__init__(message)
+        self.plan_id = plan_id
+        self.until = until
 
 
 class StorageError(TabPFNError):
@@ -283,7 +261,13 @@ class RateLimitedError(ApiError):
 
 
 class QuotaExceededError(ApiError):
-    """429 because a token pool is empty. Terminal until the pool resets: wait for the reset or buy more tokens."""
+    """429 because a token pool is empty. Terminal until the pool resets: wait for the reset or buy more tokens.
+
+    Attributes:
+        reset_at: When the pool is full again, in the server's words; None where it is not known.
+    """
+
+    reset_at: str | None = None
 
 
 class ServerError(ApiError):

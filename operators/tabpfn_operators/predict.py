@@ -9,7 +9,7 @@ from typing import Any
 
 from tabpfn_assets import EngineRun, FittedModel, PredictionSet, TestSet
 from tabpfn_operators import _messages as messages
-from tabpfn_operators._call import Session, call, log
+from tabpfn_operators._call import Session, Watch, call, log
 from tabpfn_operators._messages import Request
 from tabpfn_operators.cost import charged, check_predict_cost, usage_before
 from tabpfn_operators.errors import (
@@ -67,6 +67,7 @@ async def predicted(
     output_type: str | None,
     quantiles: Sequence[float] | None,
     wide: bool = True,
+    watch: Watch | None = None,
 ) -> AsyncIterator[StoredPrediction]:
     """Predict an uploaded test set, as `predict_test_set`, into a temporary file that goes with the context."""
     chosen = check_output(model, output_type, quantiles)
@@ -85,7 +86,7 @@ async def predicted(
         quantiles=asked,
     )
     with AnswerIntake(chosen) as intake:
-        answer = await _answer(session, model, test_set, replace(request, intake=intake.reader))
+        answer = await _answer(session, model, test_set, replace(request, intake=intake.reader), watch)
         if "prediction" not in answer and intake.reader.problem is None:
             followed = await _followed(session, answer, request, intake)
             answer = {**answer, "prediction": followed}
@@ -94,9 +95,11 @@ async def predicted(
         )
 
 
-async def _answer(session: Session, model: FittedModel, test_set: TestSet, request: Request) -> Mapping[str, Any]:
+async def _answer(
+    session: Session, model: FittedModel, test_set: TestSet, request: Request, watch: Watch | None
+) -> Mapping[str, Any]:
     try:
-        response = await call(session, request)
+        response = await call(session, request, watch=watch)
         if isinstance(request.intake, AnswerReader) and request.intake.problem is not None:
             return {}  # what is wrong with it is said by whoever decodes it
         return messages.read_object(response, request.label, "metadata", billed=True)
@@ -163,8 +166,7 @@ async def predict(
     target = await session.wire.call(folder, destination, destination_options)
     await session.wire.call(target.check_writable)
 
-    once = partial(
-        _predicted_once,
+    async with upload_and_predict(
         session,
         model,
         reading,
@@ -173,14 +175,7 @@ async def predict(
         max_cost=max_cost,
         checksum=checksum,
         progress=progress,
-    )
-    async with AsyncExitStack() as stack:
-        try:
-            made = await stack.enter_async_context(once(force_reupload=False))
-        except StaleUploadError as error:
-            # Refused, so not billed: one more call is the first that can be (contract 2.3).
-            log.warning("%s Doing so once.", error.message)
-            made = await stack.enter_async_context(once(force_reupload=True))
+    ) as made:
         test_set, prediction = made.test_set, made.prediction
         progress(Progress("write", 0, test_set.rows, "rows"))
         record = PredictionSet(
@@ -209,11 +204,58 @@ async def predict(
 
 
 @dataclass(frozen=True)
-class _Made:
+class Made:
+    """One billed prediction.
+
+    Args:
+        test_set: What was uploaded for it.
+        prediction: What came back.
+        estimated_cost: Tokens that it was to cost; None where nobody asked.
+        charged: Tokens that it cost; None where that is not known.
+    """
+
     test_set: TestSet
     prediction: StoredPrediction
     estimated_cost: int | None
     charged: int | None
+
+
+@asynccontextmanager
+async def upload_and_predict(
+    session: Session,
+    model: FittedModel,
+    reading: Reading,
+    *,
+    output_type: str,
+    quantiles: Sequence[float] | None,
+    max_cost: int | None,
+    checksum: bool | None,
+    progress: ProgressCallback,
+    wide: bool = True,
+    watch: Watch | None = None,
+) -> AsyncIterator[Made]:
+    """Upload a test set and predict it, in a temporary file that goes with the context; one billed call."""
+    once = partial(
+        _predicted_once,
+        session,
+        model,
+        reading,
+        output_type=output_type,
+        quantiles=quantiles,
+        max_cost=max_cost,
+        checksum=checksum,
+        progress=progress,
+        wide=wide,
+        watch=watch,
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            made = await stack.enter_async_context(once(force_reupload=False))
+        except StaleUploadError as error:
+            # Refused, so not billed: one more call is the first that can be (contract 2.3).
+            log.warning("%s Doing so once.", error.message)
+            made = await stack.enter_async_context(once(force_reupload=True))
+        yield made
 
 
 @asynccontextmanager
@@ -228,7 +270,9 @@ async def _predicted_once(
     force_reupload: bool,
     checksum: bool | None,
     progress: ProgressCallback,
-) -> AsyncIterator[_Made]:
+    wide: bool,
+    watch: Watch | None,
+) -> AsyncIterator[Made]:
     estimate: int | None = None
 
     async def approve(rows: int) -> None:
@@ -248,8 +292,10 @@ async def _predicted_once(
     # Not before the upload, which takes long: what others use meanwhile would hide the charge.
     before = None if max_cost is None else await usage_before(session)
     progress(Progress("predict", 0, test_set.rows, "rows"))
-    async with predicted(session, model, test_set, output_type=output_type, quantiles=quantiles) as prediction:
-        yield _Made(test_set, prediction, estimate, await charged(session, before, estimate, billed=True))
+    async with predicted(
+        session, model, test_set, output_type=output_type, quantiles=quantiles, wide=wide, watch=watch
+    ) as prediction:
+        yield Made(test_set, prediction, estimate, await charged(session, before, estimate, billed=True))
 
 
 def _write(target: Folder, prediction: StoredPrediction, record: PredictionSet) -> None:

@@ -9,16 +9,18 @@ class Progress:
     """How far a step is.
 
     Args:
-        step: `prepare`, `upload`, `fit`, `predict` or `write`.
-        done: Units done: rows for `prepare` and `write`, bytes for `upload`, seconds waited for `fit`.
+        step: `prepare`, `upload`, `fit`, `predict`, `write` or `score`.
+        done: Units done: rows for `prepare`, `write` and `score`, bytes for `upload`, seconds waited for `fit`.
         total: Units in total; None where nobody knows.
         note: A word for people.
+        shard: The shard of a scoring, counted from 0, whose step it is; in step `score`, the one whose turn is over.
     """
 
     step: str
     done: float
     total: float | None = None
     note: str = ""
+    shard: int | None = None
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -108,9 +108,9 @@ class Spool:
             SourceChangedError: The source was written to meanwhile; run again.
         """
         every = tuple(dict.fromkeys(name for columns in self.columns for name in columns))
-        with self._told_when_full(), contextlib.ExitStack() as stack:
+        with told_when_full(self.source.url, lambda: self.rows), contextlib.ExitStack() as stack:
             files = [
-                stack.enter_context(_Writer(self._path(index), self.source.schema, columns, self.compression))
+                stack.enter_context(SpoolWriter(self._path(index), self.source.schema, columns, self.compression))
                 for index, columns in enumerate(self.columns)
             ]
             pending: list[Any] = []
@@ -133,18 +133,6 @@ class Spool:
                 file.write(pending)
         self.source.check_unchanged()
 
-    @contextlib.contextmanager
-    def _told_when_full(self) -> Iterator[None]:
-        # A source words its own errors; what is left are those of the files written here.
-        try:
-            yield
-        except OSError as error:
-            why = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise InvalidInputError(
-                f"{self.source.url}: the temporary folder takes no more after {self.rows:,} rows ({why}); "
-                "set TMPDIR to a larger disk."
-            ) from None
-
     def files(self) -> tuple[SpoolFile, ...]:
         """Hash the finished files and return them as bodies, in the order of `columns`."""
         return tuple(_finished(self._path(index), self.rows) for index in range(len(self.columns)))
@@ -155,8 +143,35 @@ class Spool:
         return self._folder / f"{index}.parquet"
 
 
-class _Writer:
-    """One file of the spool; a context manager, so that it is closed whatever happens."""
+@contextlib.contextmanager
+def told_when_full(url: str, rows: Callable[[], int]) -> Iterator[None]:
+    """Word the errors of files written here; a source words its own.
+
+    Args:
+        url: What the source is called.
+        rows: Tells the rows read so far.
+
+    Raises:
+        InvalidInputError: The temporary folder takes no more; set TMPDIR to a larger disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise InvalidInputError(
+            f"{url}: the temporary folder takes no more after {rows():,} rows ({why}); set TMPDIR to a larger disk."
+        ) from None
+
+
+class SpoolWriter:
+    """One file of the spool; a context manager, so that it is closed whatever happens.
+
+    Args:
+        path: The file.
+        schema: Arrow schema of the source.
+        columns: Its columns that the file has, in order.
+        compression: Codec and level; None for the codec's usual level.
+    """
 
     def __init__(self, path: Path, schema: Any, columns: Sequence[str], compression: tuple[str, int | None]) -> None:
         import pyarrow.parquet as pq

@@ -33,6 +33,8 @@ EXTRA = {
     "size": 5_000_000_000,
     "bytes_per_second": 1e6,
     "lifetime": 3600.0,
+    "plan_id": "5" * 32,
+    "until": 1_795_262_430.5,
     "status": 418,
     "code": "SOME_CODE",
     "trace_id": "trace-1",
@@ -112,6 +114,7 @@ def test_a_docstring_says_whether_and_what_next(error):
 def test_what_an_engine_may_retry():
     passing = {cls.__name__ for cls in CLASSES if not cls.terminal}
     assert passing == {
+        "DestinationBusyError",
         "SourceChangedError",
         "StorageError",
         "RateLimitedError",

@@ -4,9 +4,11 @@ from tabpfn_operators.client._account import AccountMethods, AsyncAccountMethods
 from tabpfn_operators.client._cost import AsyncCostMethods, CostMethods
 from tabpfn_operators.client._durable import AsyncDurableFitMethods, DurableFitMethods
 from tabpfn_operators.client._evaluate import AsyncEvaluateMethods, EvaluateMethods
+from tabpfn_operators.client._fan_out import AsyncFanOutMethods, FanOutMethods
 from tabpfn_operators.client._fit import AsyncFitMethods, FitMethods
 from tabpfn_operators.client._lineage import AsyncLineageMethods, LineageMethods
 from tabpfn_operators.client._predict import AsyncPredictMethods, PredictMethods
+from tabpfn_operators.client._score import AsyncScoreMethods, ScoreMethods
 from tabpfn_operators.client._takeover import AsyncTakeoverMethods, TakeoverMethods
 from tabpfn_operators.client._upload import AsyncUploadMethods, UploadMethods
 
@@ -21,6 +23,8 @@ class Client(
     DurableFitMethods,
     TakeoverMethods,
     PredictMethods,
+    ScoreMethods,
+    FanOutMethods,
     EvaluateMethods,
     LineageMethods,
 ):
@@ -56,6 +60,8 @@ class AsyncClient(
     AsyncDurableFitMethods,
     AsyncTakeoverMethods,
     AsyncPredictMethods,
+    AsyncScoreMethods,
+    AsyncFanOutMethods,
     AsyncEvaluateMethods,
     AsyncLineageMethods,
 ):

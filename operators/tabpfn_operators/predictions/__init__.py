@@ -4,12 +4,13 @@ from tabpfn_operators.predictions._output import (
     DEFAULT_QUANTILES,
     OUTPUT_TYPES,
     check_output,
+    column_names,
     default_output_type,
     numbers_of_row,
     probability_column,
     quantile_column,
 )
-from tabpfn_operators.predictions._parquet import write_parquet
+from tabpfn_operators.predictions._parquet import RowsToWrite, parquet_writer, write_parquet
 from tabpfn_operators.predictions._reader import AnswerReader
 from tabpfn_operators.predictions._shelf import check_room
 from tabpfn_operators.predictions._stored import AnswerIntake, Prediction, StoredPrediction
@@ -20,11 +21,14 @@ __all__ = [
     "AnswerIntake",
     "AnswerReader",
     "Prediction",
+    "RowsToWrite",
     "StoredPrediction",
     "check_output",
     "check_room",
+    "column_names",
     "default_output_type",
     "numbers_of_row",
+    "parquet_writer",
     "probability_column",
     "quantile_column",
     "write_parquet",

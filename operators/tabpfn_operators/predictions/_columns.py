@@ -10,7 +10,11 @@ from tabpfn_operators.predictions._arrays import MalformedError
 from tabpfn_operators.predictions._arrow import float_array, label_array
 from tabpfn_operators.predictions._output import (
     DEFAULT_QUANTILES,
+    LOGITS,
     POINTS,
+    PREDICTION,
+    PROBABILITIES,
+    QUANTILES,
     probability_column,
     quantile_column,
 )
@@ -19,11 +23,6 @@ from tabpfn_operators.predictions._shelf import Labels, Numbers, Shelf
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-PREDICTION = "prediction"
-PROBABILITIES = "probabilities"
-QUANTILES = "quantiles"
-LOGITS = "logits"
 
 #: Columns of the rows [start, start + count).
 _Read = Callable[[int, int], "list[pa.Array]"]

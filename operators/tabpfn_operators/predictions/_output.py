@@ -13,6 +13,11 @@ OUTPUT_TYPES: dict[Task, tuple[str, ...]] = {
 #: The server's own quantiles when none are asked for.
 DEFAULT_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 POINTS = ("mean", "median", "mode")
+#: Columns of the Parquet file; the last three hold lists.
+PREDICTION = "prediction"
+PROBABILITIES = "probabilities"
+QUANTILES = "quantiles"
+LOGITS = "logits"
 _WITH_QUANTILES = frozenset({"quantiles", "main", "full"})
 
 
@@ -72,3 +77,25 @@ def quantile_column(quantile: float) -> str:
 def probability_column(label: ClassLabel) -> str:
     """Name the column of a class's probability, as JSON spells the label (text without its quotes)."""
     return f"probability_{label if isinstance(label, str) else json.dumps(label)}"
+
+
+def column_names(
+    model: FittedModel, output_type: str, quantiles: Sequence[float] | None, *, wide: bool = True
+) -> tuple[str, ...]:
+    """Name the columns that a prediction will have, as far as that is known before.
+
+    Args:
+        model: The fitted model; where it does not know its classes, theirs are left out.
+        output_type: What is asked for.
+        quantiles: Quantiles asked for; None means the server's own.
+        wide: Whether each class and quantile has a column of its own.
+    """
+    several = tuple(map(quantile_column, quantiles or DEFAULT_QUANTILES)) if wide else (QUANTILES,)
+    if output_type == "probas":
+        classes = tuple(map(probability_column, model.classes or ())) if wide else (PROBABILITIES,)
+        return (PREDICTION, *classes)
+    if output_type == "quantiles":
+        return several
+    if output_type in _WITH_QUANTILES:
+        return (PREDICTION, *POINTS, *several, *((LOGITS,) if output_type == "full" else ()))
+    return (PREDICTION,)

@@ -8,6 +8,7 @@ from tabpfn_operators.predictions._columns import Columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 #: Arrow bytes of a row group. Smaller ones make the writer's footer grow: by gigabytes, where each row is one.
 ROW_GROUP_BYTES = 8 << 20
@@ -23,7 +24,7 @@ def write_parquet(
     *,
     fitted_train_set_id: str,
     kept: "Iterator[pa.RecordBatch] | None" = None,
-) -> None:
+) -> "pa.Schema":
     """Write predictions as one Parquet file, what is kept of the source in front of them.
 
     Args:
@@ -32,27 +33,74 @@ def write_parquet(
         fitted_train_set_id: The model, kept in the file's own metadata so that the file alone can be traced.
         kept: Columns of the same rows in the same order; None where nothing is kept.
 
+    Returns:
+        The schema of the file.
+
     Raises:
         ValueError: There are more or fewer rows in `kept`.
+    """
+    rows = RowsToWrite(columns, fitted_train_set_id=fitted_train_set_id, kept=kept)
+    with parquet_writer(file, rows.schema) as writer:
+        for table in rows.groups():
+            writer.write_table(table, row_group_size=table.num_rows)
+    return rows.schema
+
+
+def parquet_writer(file: Any, schema: "pa.Schema") -> "pq.ParquetWriter":
+    """Open a Parquet file of predictions for writing.
+
+    Args:
+        file: A binary file, or a path.
+        schema: Its columns.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    beside = None if kept is None else _Beside(kept)
-    fields = [*(beside.schema if beside else ()), *columns.schema]
-    metadata = {"tabpfn.fitted_train_set_id": fitted_train_set_id}
-    if columns.borders is not None:
-        metadata["tabpfn.borders"] = json.dumps(columns.borders)
-    schema = pa.schema(fields, metadata=metadata)
-    texts = [each.name for each in fields if not pa.types.is_floating(each.type) and not pa.types.is_nested(each.type)]
-    with pq.ParquetWriter(
+    texts = [each.name for each in schema if not pa.types.is_floating(each.type) and not pa.types.is_nested(each.type)]
+    return pq.ParquetWriter(
         file, schema, compression="zstd", use_dictionary=texts, dictionary_pagesize_limit=_DICTIONARY_BYTES
-    ) as writer:
-        for predicted in columns.batches(_rows_of_group(columns, beside)):
+    )
+
+
+class RowsToWrite:
+    """Predictions and what is kept of the source, as tables of the size of a row group.
+
+    Args:
+        columns: The predictions.
+        fitted_train_set_id: The model.
+        kept: Columns of the same rows in the same order; None where nothing is kept.
+
+    Attributes:
+        schema: Columns in order, what is kept in front.
+    """
+
+    def __init__(
+        self, columns: Columns, *, fitted_train_set_id: str, kept: "Iterator[pa.RecordBatch] | None" = None
+    ) -> None:
+        import pyarrow as pa
+
+        self._columns = columns
+        self._beside = None if kept is None else _Beside(kept)
+        metadata = {"tabpfn.fitted_train_set_id": fitted_train_set_id}
+        if columns.borders is not None:
+            metadata["tabpfn.borders"] = json.dumps(columns.borders)
+        fields = [*(self._beside.schema if self._beside else ()), *columns.schema]
+        self.schema = pa.schema(fields, metadata=metadata)
+
+    def groups(self) -> "Iterator[pa.Table]":
+        """Yield all rows in order.
+
+        Raises:
+            ValueError: There are more or fewer rows in what is kept.
+        """
+        import pyarrow as pa
+
+        beside = self._beside
+        for predicted in self._columns.batches(_rows_of_group(self._columns, beside)):
             arrays = [*(beside.take(predicted.num_rows) if beside else ()), *predicted.columns]
-            writer.write_table(pa.Table.from_arrays(arrays, schema=schema), row_group_size=predicted.num_rows)
-    if beside is not None:
-        beside.check_over()
+            yield pa.Table.from_arrays(arrays, schema=self.schema)
+        if beside is not None:
+            beside.check_over()
 
 
 def _rows_of_group(columns: Columns, beside: "_Beside | None") -> int:

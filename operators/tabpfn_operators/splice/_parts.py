@@ -149,10 +149,11 @@ class PartFiles:
                 yield Part(source, footer, np.arange(len(footer.group_rows)))
             return
         wanted = list(row_groups)
-        wrong = sorted({number for number in wanted if not 0 <= number < self.row_groups})
+        count = self.row_groups
+        wrong = sorted({number for number in wanted if not 0 <= number < count})
         if wrong or len(set(wanted)) < len(wanted):
             what = f"there is no row group {wrong[0]}" if wrong else "a row group is named twice"
-            raise InvalidInputError(f"{self.url}: {what}; there are {self.row_groups}, counted from 0, each once.")
+            raise InvalidInputError(f"{self.url}: {what}; there are {count}, counted from 0, each once.")
         places = [
             (source, group) for source, footer in enumerate(self.footers) for group in range(len(footer.group_rows))
         ]

@@ -1,0 +1,16 @@
+"""Batch scoring: any number of rows in predictions that the server takes, each paid for once, restartable."""
+
+from tabpfn_operators.scoring._flow import CONCURRENCY, OnUnknown, Terms, score, score_shards
+from tabpfn_operators.scoring._order import ScoringOrder, ordered
+from tabpfn_operators.scoring._planning import plan_scoring
+
+__all__ = [
+    "CONCURRENCY",
+    "OnUnknown",
+    "ScoringOrder",
+    "Terms",
+    "ordered",
+    "plan_scoring",
+    "score",
+    "score_shards",
+]

@@ -1,0 +1,70 @@
+"""What earlier calls have left in a destination, before a scoring begins there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tabpfn_assets import ScoringManifest
+from tabpfn_operators._objects import side_by_side
+from tabpfn_operators._stored import names_in
+from tabpfn_operators.predict import PREDICTIONS_FILE
+from tabpfn_operators.scoring._entries import CLAIMS_FOLDER, DESTINATION_LOG, uncached
+from tabpfn_operators.scoring._manifest import MANIFEST_FILE, read_manifest
+from tabpfn_operators.storage import Folder
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What is in a destination.
+
+    Args:
+        manifest: The scoring that is complete there; None where none is.
+        begun: Shards of each scoring, by plan id, that somebody has begun.
+        predictions: Whether the predictions of a single call (`predict`) are there.
+    """
+
+    manifest: ScoringManifest | None = field(default=None, repr=False)
+    begun: Mapping[str, int] = field(default_factory=dict)
+    predictions: bool = False
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing of any scoring or prediction is there."""
+        return self.manifest is None and not self.begun and not self.predictions
+
+    def complete(self, plan_id: str) -> bool:
+        """Whether this scoring is complete there."""
+        return self.manifest is not None and self.manifest.plan.plan_id == plan_id
+
+    def holds(self, plan_id: str) -> bool:
+        """Whether anything of this scoring is there."""
+        return self.complete(plan_id) or plan_id in self.begun
+
+    @property
+    def unfinished(self) -> Mapping[str, int]:
+        """Shards begun of the scorings that are not complete, by plan id."""
+        return {plan_id: shards for plan_id, shards in self.begun.items() if not self.complete(plan_id)}
+
+
+def find_earlier(target: Folder) -> Earlier:
+    """Look at what a destination holds; nothing is written.
+
+    Args:
+        target: The destination; one that does not exist is empty.
+
+    Returns:
+        What is there.
+
+    Raises:
+        RecordUnreadableError: It may not be listed, or its manifest is damaged; the message says which.
+        StorageError: The storage did not answer; run again.
+    """
+    fs = uncached(target.fs)
+    claims = f"{target.path}/{CLAIMS_FOLDER}"
+    names = names_in(fs, target.path)
+    plans = [name for name in names_in(fs, claims) if name != DESTINATION_LOG] if CLAIMS_FOLDER in names else []
+    shards = side_by_side(lambda plan_id: sum(map(str.isdigit, names_in(fs, f"{claims}/{plan_id}"))), plans, fs)
+    return Earlier(
+        read_manifest(target) if MANIFEST_FILE in names else None,
+        {plan_id: begun for plan_id, begun in zip(plans, shards, strict=True) if begun},
+        PREDICTIONS_FILE in names,
+    )
