@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tabpfn_assets import EngineRun, FittedModel, PredictionSet
+from tabpfn_assets import EngineRun, FittedModel, PredictionSet, ScoringPlan
 from tabpfn_operators import scoring
 from tabpfn_operators._run import run as run_flow
 from tabpfn_operators.client._base import AsyncBase, SyncBase, same_docstrings
@@ -23,6 +23,7 @@ class ScoreMethods(SyncBase):
         source: Source | Table,
         destination: str,
         *,
+        plan: ScoringPlan | None = None,
         output_type: str | None = None,
         quantiles: Sequence[float] | None = None,
         keep: Sequence[str] = (),
@@ -58,6 +59,8 @@ class ScoreMethods(SyncBase):
                 the target, are an error unless `allow_extra`.
             destination: fsspec URL or path of a folder on a store that creates exclusively: local disk, S3, Google
                 Cloud Storage, Azure. One scoring at a time; another's predictions stay until this one is complete.
+            plan: What `plan_score` returned; another source, model or option than it was made with is then an error,
+                not another scoring that is billed anew.
             output_type: As in `predict_test_set`.
             quantiles: As in `predict_test_set`.
             keep: Columns of the source to copy beside the predictions, such as a key; only features of them are
@@ -83,7 +86,7 @@ class ScoreMethods(SyncBase):
             redact_labels: Hash column names and class labels in `_lineage.json` and `_manifest.json`.
             max_cost: The most tokens that what is left to do may cost; None asks nothing.
             checksum: As in `upload_test_set`.
-            progress: Called with rows scored.
+            progress: Called with rows scored, and with the steps of each shard.
 
         Returns:
             The record beside the predictions.
@@ -124,7 +127,7 @@ class ScoreMethods(SyncBase):
             reported_score(
                 self._session.wire,
                 self._session.emitter,
-                lambda: scoring.score(self._session, order, terms, run=run, redact_labels=redact_labels),
+                lambda: scoring.score(self._session, order, terms, expected=plan, run=run, redact_labels=redact_labels),
                 source=source,
                 model=model,
                 destination=destination,
@@ -143,6 +146,7 @@ class AsyncScoreMethods(AsyncBase):
         source: Source | Table,
         destination: str,
         *,
+        plan: ScoringPlan | None = None,
         output_type: str | None = None,
         quantiles: Sequence[float] | None = None,
         keep: Sequence[str] = (),
@@ -191,7 +195,7 @@ class AsyncScoreMethods(AsyncBase):
         return await reported_score(
             self._session.wire,
             self._session.emitter,
-            lambda: scoring.score(self._session, order, terms, run=run, redact_labels=redact_labels),
+            lambda: scoring.score(self._session, order, terms, expected=plan, run=run, redact_labels=redact_labels),
             source=source,
             model=model,
             destination=destination,

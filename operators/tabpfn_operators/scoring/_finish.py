@@ -14,9 +14,9 @@ from tabpfn_operators.scoring._entries import uncached
 from tabpfn_operators.scoring._manifest import (
     MANIFEST_FILE,
     build,
+    damage,
     read_manifest,
     tidy,
-    verified,
     write_manifest,
 )
 from tabpfn_operators.scoring._order import ScoringOrder
@@ -48,7 +48,7 @@ def found_finished(target: Folder, planned: Planned) -> PredictionSet | None:
     except RecordUnreadableError as error:
         log.warning("%s The scoring is closed anew.", error.message)
         return None
-    wrong = next(filter(None, (verified(target, shard) for shard in manifest.shards)), None)
+    wrong = next(filter(None, damage(target, manifest.shards)), None)
     if wrong is not None:
         log.warning("%s is closed, but %s.", target.url, wrong)
     return None if wrong or record is None or record.plan_id != planned.plan.plan_id else record

@@ -20,7 +20,7 @@ from tabpfn_operators.reading import Compression
 from tabpfn_operators.scoring._cutter import Cutter
 from tabpfn_operators.scoring._finish import finished, found_finished
 from tabpfn_operators.scoring._ledger import Ledger, Look
-from tabpfn_operators.scoring._manifest import verified
+from tabpfn_operators.scoring._manifest import damage
 from tabpfn_operators.scoring._order import ScoringOrder
 from tabpfn_operators.scoring._plan import Shard
 from tabpfn_operators.scoring._planning import Planned, plan_scoring
@@ -52,7 +52,7 @@ class Terms:
         recompress: Codec and level of rows that are written anew.
         checksum: As in `upload_test_set`.
         allow_unsafe_store: Take a destination on which two workers may both get a shard.
-        progress: Called with rows scored.
+        progress: Called with rows scored, and with the steps of each shard.
     """
 
     destination: str = field(repr=False)
@@ -87,16 +87,23 @@ class Terms:
 
 
 async def score(
-    session: Session, order: ScoringOrder, terms: Terms, *, run: EngineRun | None, redact_labels: bool
+    session: Session,
+    order: ScoringOrder,
+    terms: Terms,
+    *,
+    expected: ScoringPlan | None = None,
+    run: EngineRun | None,
+    redact_labels: bool,
 ) -> PredictionSet:
     """Score all shards that are not done, then close the scoring with its manifest."""
     terms.check()
     started = datetime.now(UTC)
-    target, planned = await _opened(session, order, terms, None)
+    target, planned = await _opened(session, order, terms, expected)
     record = await session.wire.call(found_finished, target, planned)
     if record is not None:
         log.info("%s holds this scoring already; nothing is sent.", target.url)
-        terms.progress(Progress("score", planned.plan.rows, planned.plan.rows, "all shards were done before"))
+        shards = f"{planned.plan.shards:,} of {planned.plan.shards:,} shards"
+        terms.progress(Progress("score", planned.plan.rows, planned.plan.rows, shards))
         return record
     work = _Work(session, order, terms, target, planned)
 
@@ -163,7 +170,7 @@ class _Work:
         self._planned = planned
         self._ledger = Ledger(target, planned.plan.plan_id, new_owner(), allow_unsafe_store=terms.allow_unsafe_store)
         self._first: Scored | None = None
-        self._rows_done = 0
+        self._shards = self._rows = 0
         self._begun: set[int] = set()
 
     async def carry_out(
@@ -180,6 +187,7 @@ class _Work:
             What `close` returned.
         """
         call = self._session.wire.call
+        self._shards, self._rows = len(shards), sum(shard.rows for shard in shards)
         await call(self._ledger.enter)
         try:
             queue = await self._surveyed(shards)
@@ -205,7 +213,14 @@ class _Work:
             recompress=self._terms.recompress,
         ) as cutter:
             desk = Desk(
-                self._session, self._order, self._planned, self._target, self._ledger, cutter, self._terms.checksum
+                self._session,
+                self._order,
+                self._planned,
+                self._target,
+                self._ledger,
+                cutter,
+                self._terms.checksum,
+                self._terms.progress,
             )
             workers = min(self._terms.concurrency, len(left))
             await self._session.wire.gather([partial(self._serve, desk, queue)] * workers, workers)
@@ -215,19 +230,16 @@ class _Work:
         """Find what is done, and hold its files against what was written down of them."""
         looks = await self._session.wire.call(self._ledger.survey, list(shards))
         queue = Queue(self._in_turn([s for s, look in zip(shards, looks, strict=True) if not _done_before(look)]))
-        for shard, look in zip(shards, looks, strict=True):
-            scored = _done_before(look)
-            if scored is None:
-                continue
-            wrong = await self._session.wire.call(verified, self._target, scored)
+        done = [scored for scored in map(_done_before, looks) if scored is not None]
+        for scored, wrong in zip(done, await self._session.wire.call(damage, self._target, done), strict=True):
             if wrong is None:
                 queue.finish(scored)
-                self._rows_done += shard.rows
-            else:
-                log.warning("Shard %s was done and %s; it is scored again, and charged again.", shard.name, wrong)
-                await self._session.wire.call(self._ledger.redo, shard)
-                queue.again(shard)
-        self._tell(f"{len(queue.done)} of {len(shards)} shards were done before" if queue.done else "")
+                continue
+            shard = self._planned.shards[scored.index]
+            log.warning("Shard %s was done and %s; it is scored again, and charged again.", shard.name, wrong)
+            await self._session.wire.call(self._ledger.redo, shard)
+            queue.again(shard)
+        self._tell(queue)
         return queue
 
     def _in_turn(self, shards: Sequence[Shard]) -> list[Shard]:
@@ -247,6 +259,9 @@ class _Work:
         """Work until nothing is left, or something went wrong that concerns every shard."""
         while True:
             upcoming = queue.next()
+            if upcoming.others:
+                await self._look_at_others(queue, upcoming.others)
+                continue
             if upcoming.shard is None:
                 if upcoming.wait is None:
                     return
@@ -262,6 +277,17 @@ class _Work:
                 await self._doubted(queue, upcoming.shard, error)
             except TabPFNError as error:
                 queue.stop(error)
+            self._tell(queue, upcoming.shard)
+
+    async def _look_at_others(self, queue: Queue, shards: Sequence[Shard]) -> None:
+        try:
+            looks = await self._session.wire.call(self._ledger.survey, list(shards))
+        except TabPFNError as error:
+            queue.stop(error)
+            return
+        for shard, look in zip(shards, looks, strict=True):
+            if look.state != "busy":
+                queue.again(shard)
 
     async def _settle(self, desk: Desk, queue: Queue, shard: Shard) -> None:
         call, ledger = self._session.wire.call, self._ledger
@@ -269,15 +295,15 @@ class _Work:
         scored = _done_before(look)
         if scored is not None:
             await call(desk.cutter.discard, shard)
-            self._done(queue, shard, scored, "by another worker")
+            queue.finish(scored)
             return
         if look.state == "busy" or not await self._taken(shard, look):
             queue.later(shard)
             return
-        self._tell(f"shard {shard.name} begins")
+        self._terms.progress(Progress("prepare", 0, shard.rows, "rows", shard.index))
         made = await score_shard(desk, shard)
         self._first = self._first or made
-        self._done(queue, shard, made.shard, "")
+        queue.finish(made.shard)
 
     async def _taken(self, shard: Shard, look: Look) -> bool:
         call, ledger = self._session.wire.call, self._ledger
@@ -307,13 +333,10 @@ class _Work:
         else:
             queue.fail(shard, error)
 
-    def _done(self, queue: Queue, shard: Shard, scored: ScoredShard, note: str) -> None:
-        queue.finish(scored)
-        self._rows_done += shard.rows
-        self._tell(f"shard {shard.name} is done {note}".rstrip())
-
-    def _tell(self, note: str) -> None:
-        self._terms.progress(Progress("score", self._rows_done, self._planned.plan.rows, note))
+    def _tell(self, queue: Queue, shard: Shard | None = None) -> None:
+        done = f"{len(queue.done):,} of {self._shards:,} shards"
+        index = None if shard is None else shard.index
+        self._terms.progress(Progress("score", queue.rows_done, self._rows, done, index))
 
     async def _raise_failures(self, queue: Queue) -> None:
         """Raise what ended the call, with what is done and what to do next."""

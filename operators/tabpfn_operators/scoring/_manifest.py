@@ -10,6 +10,7 @@ from typing import Any
 
 from tabpfn_assets import PartFile, Resend, ScoredShard, ScoringManifest, ScoringPlan
 from tabpfn_operators._call import log
+from tabpfn_operators._objects import side_by_side
 from tabpfn_operators._stored import decoded, is_local, names_in, read_fresh
 from tabpfn_operators.errors import DestinationError, InvalidInputError, TabPFNError
 from tabpfn_operators.scoring._entries import CLAIMS_FOLDER, uncached
@@ -21,7 +22,7 @@ MANIFEST_FILE = "_manifest.json"
 _PART = re.compile(r"part-[0-9a-f]{8}-\d{5,}-[0-9a-f]{12}\.parquet|part-[0-9a-f]{8}-\d{5,}\S*\.[0-9a-f]{32}\.tmp")
 _PLAN = re.compile(r"[0-9a-f]{32}")
 #: Bytes of a file that are in memory at a time while it is checked.
-_READ_BYTES = 8 * 2**20
+_READ_BYTES = 2 * 2**20
 _PARQUET = b"PAR1"
 #: Names in a message.
 _NAMED = 10
@@ -151,6 +152,23 @@ def verified(folder: Folder, scored: ScoredShard) -> str | None:
         if wrong is not None:
             return f"{file.name} {wrong}"
     return None
+
+
+def damage(folder: Folder, shards: Sequence[ScoredShard]) -> list[str | None]:
+    """Hold the files of many shards against what was written down of them, several at a time.
+
+    Args:
+        folder: The destination.
+        shards: The shards.
+
+    Returns:
+        For each what `verified` says.
+
+    Raises:
+        DestinationError: As in `verified`.
+        StorageError: As in `verified`.
+    """
+    return side_by_side(lambda scored: verified(folder, scored), shards, folder.fs)
 
 
 def _wrong(fs: Any, path: str, file: PartFile) -> str | None:

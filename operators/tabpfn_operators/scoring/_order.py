@@ -99,10 +99,11 @@ def check_columns(order: ScoringOrder, table: RowSource) -> None:
     """
     names = frozenset(table.names)
     features, keep = order.model.feature_names, order.keep
-    present = [name for name in dict.fromkeys((*features, *keep)) if name in names]
+    present = [name for name in features if name in names]
     problems = column_problems(table, present)
-    if not problems:
-        problems = preflight.schema_problems(order.model, features_of(table, [n for n in features if n in names]))
+    if len(names) == len(table.names):
+        problems += preflight.schema_problems(order.model, features_of(table, present))
+        problems += _unwritable(table, [name for name in dict.fromkeys(keep) if name in names])
     problems += [f"column {name!r} is to be kept and is not there" for name in keep if name not in names]
     problems += [f"column {name!r} is to be kept twice" for name, times in Counter(keep).items() if times > 1]
     problems += type_problems(table.schema, [name for name in order.partition_by if name in names])
@@ -121,3 +122,20 @@ def check_columns(order: ScoringOrder, table: RowSource) -> None:
                 f"the model does not know {named}; keep such columns beside the predictions, or allow extra ones"
             )
     preflight.raise_problems(table.url, problems)
+
+
+def _unwritable(table: RowSource, keep: Sequence[str]) -> list[str]:
+    """List the kept columns that Parquet has no type for; an import of Arrow is not paid for where nothing is kept."""
+    if not keep:
+        return []
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    problems = []
+    for name in keep:
+        field = table.schema.field(name)
+        try:
+            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+        except pa.ArrowException:
+            problems.append(f"column {name!r} is to be kept and is {field.type}, which Parquet cannot hold; cast it")
+    return problems

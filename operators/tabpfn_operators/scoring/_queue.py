@@ -10,20 +10,22 @@ from tabpfn_assets import ScoredShard
 from tabpfn_operators.errors import TabPFNError
 from tabpfn_operators.scoring._plan import Shard
 
-#: Seconds between two looks at a shard that another process has.
+#: Seconds between two looks at the shards that other processes have; one listing tells of all of them.
 LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Next:
-    """What a worker does next.
+    """What a worker does next; nothing, where there is nothing left to do.
 
     Args:
-        shard: The shard to look at; None where there is none now.
-        wait: Seconds to wait before asking again; None where there is nothing left to do.
+        shard: The shard to look at.
+        others: The shards that other processes have, to be looked at together.
+        wait: Seconds to wait before asking again.
     """
 
     shard: Shard | None = None
+    others: tuple[Shard, ...] = ()
     wait: float | None = None
 
 
@@ -37,38 +39,46 @@ class Queue:
 
     def __init__(self, shards: Iterable[Shard], *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._waiting = deque((0.0, shard) for shard in shards)
+        self._waiting = deque(shards)
+        self._others: dict[int, Shard] = {}
+        self._look_at = 0.0
         self._lock = threading.Lock()
         self.done: dict[int, ScoredShard] = {}
+        self.rows_done = 0
         self.failed: dict[int, TabPFNError] = {}
         self.error: TabPFNError | None = None
 
     def next(self) -> Next:
-        """Take the next shard; one that another process had is not due before some seconds are over."""
+        """Take the next shard; where only other processes have some, look at those now and then."""
         with self._lock:
-            if self.error is not None or not self._waiting:
+            if self.error is not None or not (self._waiting or self._others):
                 return Next()
-            due, shard = min(self._waiting, key=lambda each: each[0])
-            wait = due - self._clock()
+            if self._waiting:
+                return Next(self._waiting.popleft())
+            wait = self._look_at - self._clock()
             if wait > 0:
                 return Next(wait=wait)
-            self._waiting.remove((due, shard))
-            return Next(shard)
+            self._look_at = self._clock() + LOOK_SECONDS
+            return Next(others=tuple(self._others.values()))
 
     def later(self, shard: Shard) -> None:
         """Put a shard back: another process has it."""
         with self._lock:
-            self._waiting.append((self._clock() + LOOK_SECONDS, shard))
+            if not self._others:
+                self._look_at = self._clock() + LOOK_SECONDS
+            self._others[shard.index] = shard
 
     def again(self, shard: Shard) -> None:
         """Put a shard back to be looked at at once."""
         with self._lock:
-            self._waiting.append((0.0, shard))
+            self._others.pop(shard.index, None)
+            self._waiting.append(shard)
 
     def finish(self, scored: ScoredShard) -> None:
         """Note that a shard is done."""
         with self._lock:
             self.done[scored.index] = scored
+            self.rows_done += scored.rows
 
     def fail(self, shard: Shard, error: TabPFNError) -> None:
         """Note what keeps one shard from being done; the others go on."""

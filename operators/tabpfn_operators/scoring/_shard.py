@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -25,7 +25,7 @@ from tabpfn_operators.errors import (
     UpgradeRequiredError,
 )
 from tabpfn_operators.predict import Made, upload_and_predict
-from tabpfn_operators.progress import ignore
+from tabpfn_operators.progress import ProgressCallback, ignore
 from tabpfn_operators.scoring._cutter import Cutter, ShardRows
 from tabpfn_operators.scoring._ledger import Ledger
 from tabpfn_operators.scoring._order import ScoringOrder
@@ -70,6 +70,7 @@ class Desk:
         ledger: Its books.
         cutter: Gives the rows of a shard.
         checksum: As in `upload_test_set`.
+        progress: Called with the steps of each shard.
     """
 
     session: Session
@@ -79,6 +80,7 @@ class Desk:
     ledger: Ledger = field(repr=False)
     cutter: Cutter = field(repr=False)
     checksum: bool | None = None
+    progress: ProgressCallback = field(default=ignore, repr=False)
 
 
 class _Sending:
@@ -135,7 +137,7 @@ async def score_shard(desk: Desk, shard: Shard) -> Scored:
     sending = _Sending(desk, shard)
     wire = desk.session.wire
     try:
-        async with _rows(desk, shard) as rows, _predicted(desk, rows, sending) as made:
+        async with _rows(desk, shard) as rows, _predicted(desk, shard, rows, sending) as made:
             scored = await _kept(desk, shard, rows, made)
     except LostError:
         await wire.call(desk.ledger.free, shard)
@@ -172,7 +174,9 @@ async def _rows(desk: Desk, shard: Shard) -> AsyncIterator[ShardRows]:
         rows.close()
 
 
-def _predicted(desk: Desk, rows: ShardRows, sending: _Sending) -> contextlib.AbstractAsyncContextManager[Made]:
+def _predicted(
+    desk: Desk, shard: Shard, rows: ShardRows, sending: _Sending
+) -> contextlib.AbstractAsyncContextManager[Made]:
     return upload_and_predict(
         desk.session,
         desk.order.model,
@@ -181,7 +185,7 @@ def _predicted(desk: Desk, rows: ShardRows, sending: _Sending) -> contextlib.Abs
         quantiles=desk.order.quantiles,
         max_cost=None,
         checksum=desk.checksum,
-        progress=ignore,
+        progress=lambda step: desk.progress(replace(step, shard=shard.index)),
         wide=desk.order.wide,
         watch=sending,
     )
