@@ -53,7 +53,7 @@ class Pins(NamedTuple):
 
 
 PINS = {
-    "core": Pins(("emulator", "evaluation", "openlineage"), ("test", "typing")),
+    "core": Pins(("emulator", "evaluation", "openlineage"), ("test", "typing", "core-dev")),
     "emulator": Pins(("emulator",), ("test", "emulator-dev")),
     "client_compat": Pins(("emulator",), ("test", "client-compat")),
     "client_compat_041": Pins(("emulator",), ("test", "client-compat-041")),

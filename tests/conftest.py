@@ -10,7 +10,7 @@ import runpy
 import shutil
 import sys
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -302,13 +302,26 @@ def cli(monkeypatch, capsys, bearer, emulator):
 @pytest.fixture(scope="session")
 def run_at_once(tmp_path_factory):
     """Run tasks of tests/tabpfn_operators/crash_driver.py at once, each in a process of its own; return its outcome."""
+    with _driven("crash_driver.py", tmp_path_factory.mktemp("driver")) as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def score_at_once(tmp_path_factory):
+    """Run tasks of tests/tabpfn_operators/score_crash_driver.py, as `run_at_once` does those of the other driver."""
+    with _driven("score_crash_driver.py", tmp_path_factory.mktemp("driver")) as run:
+        yield run
+
+
+@contextmanager
+def _driven(name, folder):
     import json
     import subprocess
 
-    script = Path(__file__).parent / "tabpfn_operators" / "crash_driver.py"
+    script = Path(__file__).parent / "tabpfn_operators" / name
     mine = ("AWS_", "FSSPEC_", "TABPFN_", "PRIORLABS_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
-    errors = tmp_path_factory.mktemp("driver") / "stderr"
+    errors = folder / "stderr"
     with (
         errors.open("wb") as said,
         subprocess.Popen(

@@ -11,9 +11,11 @@ from tabpfn_assets import EngineRun, FittedModel, PredictionSet, TestSet
 from tabpfn_operators import _messages as messages
 from tabpfn_operators._call import Session, Watch, call, log
 from tabpfn_operators._messages import Request
+from tabpfn_operators._stored import names_in
 from tabpfn_operators.cost import charged, check_predict_cost, usage_before
 from tabpfn_operators.errors import (
     ApiError,
+    DestinationError,
     FittedModelNotFoundError,
     InvalidInputError,
     NotFoundError,
@@ -43,6 +45,8 @@ from tabpfn_operators.upload import is_stale, stale_upload, upload_test_set
 
 PREDICTIONS_FILE = "predictions.parquet"
 LINEAGE_FILE = "_lineage.json"
+#: Closes a batch scoring; `scoring` writes it.
+MANIFEST_FILE = "_manifest.json"
 
 
 async def predict_test_set(
@@ -165,6 +169,7 @@ async def predict(
     chosen = check_output(model, output_type, quantiles)
     target = await session.wire.call(folder, destination, destination_options)
     await session.wire.call(target.check_writable)
+    await session.wire.call(_refuse_scoring, target)
 
     async with upload_and_predict(
         session,
@@ -296,6 +301,15 @@ async def _predicted_once(
         session, model, test_set, output_type=output_type, quantiles=quantiles, wide=wide, watch=watch
     ) as prediction:
         yield Made(test_set, prediction, estimate, await charged(session, before, estimate, billed=True))
+
+
+def _refuse_scoring(target: Folder) -> None:
+    """Leave a batch scoring alone, whose part files would be read beside the predictions."""
+    if MANIFEST_FILE in names_in(target.fs, target.path):
+        raise DestinationError(
+            f"{target.url} holds a batch scoring, which these predictions would be read as a part of; choose another "
+            "folder. Nothing was sent."
+        )
 
 
 def _write(target: Folder, prediction: StoredPrediction, record: PredictionSet) -> None:

@@ -49,7 +49,7 @@ def test_limit_problems(
     Returns:
         Texts that name figure, limit and remedy; empty when it fits.
     """
-    remedy = "predict in several calls"
+    remedy = "predict in several calls, as score does"
     budget = limit.predict_row_pairs_budget
     pairs = None if budget is None or subsampled else budget // max(train_rows, 1)
     full = limit.test_set_max_rows_w_full_regression_output if output_type == "full" else None

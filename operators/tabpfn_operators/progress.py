@@ -9,11 +9,11 @@ class Progress:
     """How far a step is.
 
     Args:
-        step: `prepare`, `upload`, `fit`, `predict`, `write` or `score`.
+        step: `prepare`, `upload`, `fit`, `predict`, `write`, `score`, or `wait` of a shard that was put back.
         done: Units done: rows for `prepare`, `write` and `score`, bytes for `upload`, seconds waited for `fit`.
         total: Units in total; None where nobody knows.
         note: A word for people.
-        shard: The shard of a scoring, counted from 0, whose step it is; in step `score`, the one whose turn is over.
+        shard: The shard of a scoring, counted from 0, whose step it is; in step `score`, the one that is done.
     """
 
     step: str

@@ -273,8 +273,11 @@ class Folder:
         """Return the URL of a file in the folder, without secrets."""
         return f"{self.url}/{name}"
 
-    def check_writable(self) -> None:
+    def check_writable(self, *, keep: bool = False) -> None:
         """Write and remove a small file, before anything is billed.
+
+        Args:
+            keep: Leave a folder that was made for it, which another worker that begins at this moment counts on.
 
         Raises:
             DestinationError: It cannot be written to; correct path or credentials.
@@ -292,7 +295,7 @@ class Folder:
         except Exception as error:
             raise trouble(self.url, error, "written to", DestinationError) from None
         finally:
-            for path in made:
+            for path in () if keep else made:
                 # Nothing half-written stays behind when what follows fails; object stores have no folders to remove.
                 with contextlib.suppress(Exception):
                     self.fs.rmdir(path)

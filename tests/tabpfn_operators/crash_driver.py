@@ -60,7 +60,7 @@ class Kill:
         due = self.is_due(name)
         if due and self.when == "before":
             self.now()
-        yield
+        yield due
         if due and self.when == "after":
             self.now()
 
@@ -248,7 +248,7 @@ def outcome(task):
     }
 
 
-def start(task, ready, go):
+def start(task, ready, go, outcome):
     """Fork a process that says it is ready, waits until all are, and does its task."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -281,14 +281,14 @@ def stopped(pid):
     return found.si_code == os.CLD_STOPPED
 
 
-def run(tasks):
+def run(tasks, outcome):
     """Run tasks at once; one that is to be stopped first, until it is, and on when the others have ended."""
     pipes = [*os.pipe(), *os.pipe()]
     ready, say_ready, go, say_go = pipes
     stopping = [is_stopped(task) for task in tasks]
     started = {}
     for number in sorted(range(len(tasks)), key=lambda number: not stopping[number]):
-        started[number] = start(tasks[number], say_ready, go)
+        started[number] = start(tasks[number], say_ready, go, outcome)
         os.read(ready, 1)
         if stopping[number]:
             os.write(say_go, b".")
@@ -308,8 +308,13 @@ def is_stopped(task):
     return bool((task.get("kill") or {}).get("stop"))
 
 
-if __name__ == "__main__":
+def serve(outcome):
+    """Run the lists of tasks that stdin holds."""
     logging.basicConfig(level=logging.INFO, format="%(process)d %(relativeCreated)d %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     for line in sys.stdin:
-        print(json.dumps(run(json.loads(line))), flush=True)
+        print(json.dumps(run(json.loads(line), outcome)), flush=True)
+
+
+if __name__ == "__main__":
+    serve(outcome)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import pytest
@@ -135,6 +136,20 @@ def test_the_write_check_leaves_an_empty_folder_there(tmp_path):
     (tmp_path / "out").mkdir()
     folder(str(tmp_path / "out"), None).check_writable()
     assert tree(str(tmp_path)) == ["out"]
+
+
+def test_workers_that_begin_at_once_find_the_folder_there(tmp_path):
+    places = [f"{tmp_path}/{number}/out" for number in range(100)]
+    begin = threading.Barrier(4)
+
+    def check(_):
+        for place in places:
+            begin.wait(10)
+            folder(place, None).check_writable(keep=True)
+
+    with ThreadPoolExecutor(4) as workers:
+        list(workers.map(check, range(4)))
+    assert tree(str(tmp_path)) == sorted([*(str(number) for number in range(100)), *(f"{n}/out" for n in range(100))])
 
 
 def test_a_destination_below_a_file(tmp_path):

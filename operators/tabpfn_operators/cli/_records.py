@@ -1,6 +1,7 @@
 """Records as a person reads them, and records read back from storage."""
 
 import json
+import os
 from collections.abc import Sequence
 
 from tabpfn_assets import FittedModel, PredictionSet, public_url
@@ -24,7 +25,7 @@ def model_facts(model: FittedModel) -> dict[str, object]:
         "target": model.target,
         "features": f"{len(model.features)}: {names}{f' and {more} more' if more > 0 else ''}",
         "rows": f"{model.rows:,}",
-        "source": _some(model.source.uris),
+        "source": some_uris(model.source.uris),
         "fingerprint": model.source.fingerprint,
         "created": model.created_at.isoformat(timespec="seconds"),
     }
@@ -53,15 +54,21 @@ def prediction_facts(record: PredictionSet) -> dict[str, object]:
         + (", …" if len(record.columns) > _SHOWN_FEATURES else ""),
         "output type": record.output_type,
         "fitted id": record.model.fitted_train_set_id,
-        "source": _some(record.source.uris),
+        "source": some_uris(record.source.uris),
     }
+    if record.plan_id is not None:
+        facts["scoring"] = record.plan_id
+        facts["shards"] = f"{record.shards:,}"
+        facts["manifest"] = record.manifest_uri
+    if record.resends:
+        facts["possibly charged twice"] = f"{record.resends:,}, named in the manifest"
     if record.estimated_cost is not None:
         facts["estimated cost"] = f"{record.estimated_cost:,}"
         facts["charged"] = "not known" if record.charged is None else f"{record.charged:,}"
     return facts
 
 
-def _some(uris: Sequence[str]) -> str:
+def some_uris(uris: Sequence[str]) -> str:
     """Name some files; a table that was in memory has none."""
     more = len(uris) - _SHOWN_FILES
     return (", ".join(uris[:_SHOWN_FILES]) + (f" and {more:,} more" if more > 0 else "")) or "a table in memory"
@@ -95,10 +102,11 @@ def read_model(url: str) -> FittedModel:
 
 
 def find_model(text: str, store: str | None) -> FittedModel:
-    """Find a model by what a person writes: a record's file, or `name@alias` or `name@version` of a lineage store.
+    """Find a model by what a person writes: a record's file, or a model of a lineage store.
 
     Args:
-        text: What was written; with a store and an `@`, and unless it is a path, a model of the store.
+        text: What was written. A path (it has a `/`, ends in `.json`, or is a file here) is a record; `name@alias` and
+            `name@version` are models of the store, and so is a fitted id.
         store: URL of the store; None where there is none.
 
     Raises:
@@ -106,15 +114,19 @@ def find_model(text: str, store: str | None) -> FittedModel:
         ModelNotRecordedError: The store has no such model; the message names those it has.
         InvalidInputError: The file is missing or is no model record; name another.
     """
-    name, found, version = text.partition("@")
-    if not found or "/" in text or text.endswith(".json"):
+    name, named, version = text.partition("@")
+    if "/" in text or text.endswith(".json") or (not named and os.path.isfile(text)):
         return read_model(text)
     if store is None:
+        meant = (
+            "names a model of a lineage store" if named else "is no file, and a fitted id is found by a lineage store"
+        )
         raise ConfigurationError(
-            f"{text} names a model of a lineage store: pass --store, or set TABPFN_LINEAGE_STORE. (A file's path has a "
-            "'/' or ends in .json.)"
+            f"{text} {meant}: pass --store, or set TABPFN_LINEAGE_STORE. (A file's path has a '/' or ends in .json.)"
         )
     from tabpfn_operators.lineage import LineageStore
 
     opened = LineageStore(store)
+    if not named:
+        return opened.find_fit(text)
     return opened.get(name, f"@{version}" if version in opened.aliases(name) else version)

@@ -27,7 +27,8 @@ from tabpfn_operators.errors import (
 from tabpfn_operators.progress import Progress as Step
 from tabpfn_operators.progress import ProgressCallback
 
-_PLAIN_EVERY_SECONDS = 10.0
+#: Seconds between two lines of progress where there is no terminal.
+PLAIN_EVERY_SECONDS = 10.0
 #: Columns beyond which a table's cells are folded after all.
 _WIDEST_TABLE = 400
 
@@ -56,33 +57,45 @@ def show_error(error: TabPFNError) -> None:
 
 
 @contextmanager
+def logged(level: int = logging.INFO) -> Iterator[None]:
+    """Show what the library logs on stderr.
+
+    Args:
+        level: Logging level from which on.
+    """
+    log = logging.getLogger("tabpfn_operators")
+    handler: logging.Handler = logging.StreamHandler()
+    if stderr.is_terminal:  # logged above the bars, which a plain handler would tear
+        handler = RichHandler(console=stderr, show_path=False, show_level=False, show_time=False)
+    handler.setLevel(level)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+@contextmanager
 def watching() -> Iterator[ProgressCallback]:
     """Show progress on stderr: bars on a terminal, a line now and then elsewhere.
 
     Yields:
         The callback to hand to a client.
     """
-    log = logging.getLogger("tabpfn_operators")
-    handler: logging.Handler = logging.StreamHandler()
-    if stderr.is_terminal:  # logged above the bars, which a plain handler would tear
-        handler = RichHandler(console=stderr, show_path=False, show_level=False, show_time=False)
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        if stderr.is_terminal:
-            with Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[text]}"),
-                TimeElapsedColumn(),
-                console=stderr,
-                transient=True,
-            ) as bars:
-                yield _Bars(bars).show
-        else:
+    with logged():
+        if not stderr.is_terminal:
             yield _Lines().show
-    finally:
-        log.removeHandler(handler)
+            return
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[text]}"),
+            TimeElapsedColumn(),
+            console=stderr,
+            transient=True,
+        ) as bars:
+            yield _Bars(bars).show
 
 
 def _text(step: Step) -> str:
@@ -110,7 +123,7 @@ class _Lines:
         now = time.monotonic()
         last = self._shown.get(step.step)
         finished = step.total is not None and step.done >= step.total
-        if last is not None and not finished and now - last < _PLAIN_EVERY_SECONDS:
+        if last is not None and not finished and now - last < PLAIN_EVERY_SECONDS:
             return
         if last != float("inf"):
             self._shown[step.step] = float("inf") if finished else now

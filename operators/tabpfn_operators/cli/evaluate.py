@@ -15,7 +15,10 @@ from tabpfn_operators.lineage import version_id
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(help="A model record, or name@alias or name@version of the store, such as churn@latest.")
+        str,
+        typer.Argument(
+            help="A model record, or name@alias, name@version or a fitted id of --store, e.g. churn@latest."
+        ),
     ],
     holdout: Annotated[str, typer.Argument(help="fsspec URL or path of a file with the features and the target.")],
     target: Annotated[str | None, typer.Option(help="Target column; default: the model's.")] = None,

@@ -11,7 +11,9 @@ from tabpfn_operators.cli._report import show_facts, show_json, watching
 
 
 def predict(
-    model: Annotated[str, typer.Argument(help="A model record (model.json, _lineage.json), or name@alias.")],
+    model: Annotated[
+        str, typer.Argument(help="A model record (model.json, _lineage.json), or name@alias or a fitted id of --store.")
+    ],
     source: Annotated[str, typer.Argument(help="fsspec URL or path of a Parquet file with the model's features.")],
     destination: Annotated[
         str,

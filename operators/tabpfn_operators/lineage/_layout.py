@@ -56,6 +56,17 @@ def version_id(created_at: datetime, fitted_train_set_id: str) -> str:
     return f"{at.year:04d}{at:%m%dT%H%M%S}{at.microsecond // 1000:03d}Z-{digits}"
 
 
+def versions_of_fit(versions: Iterable[str], fitted_train_set_id: str) -> list[str]:
+    """List the versions that may be of a fit, by the digits of its id; two ids may share them.
+
+    Args:
+        versions: Whole versions.
+        fitted_train_set_id: The server's id of the fit.
+    """
+    digits = hashlib.sha256(fitted_train_set_id.encode()).hexdigest()[:_DIGITS]
+    return [version for version in versions if version.endswith(f"-{digits}")]
+
+
 def is_version(text: str) -> bool:
     """Whether a text is a whole version."""
     return _VERSION.fullmatch(text) is not None

@@ -181,6 +181,35 @@ class Models(StoreFiles):
             raise trouble
         return models
 
+    def find_fit(self, fitted_train_set_id: str) -> FittedModel:
+        """Find a model by the server's id of its fit; two listings and one read for each name in the store, at most.
+
+        Args:
+            fitted_train_set_id: The server's id of the fit.
+
+        Returns:
+            The model, with the newest evaluation recorded beside it.
+
+        Raises:
+            ModelNotRecordedError: No version of any model is of that fit, or it was erased; name another.
+            RecordUnreadableError: A record is damaged or may not be read; the message names the file.
+            StorageError: The storage did not answer; run again.
+        """
+        names = self.names()
+        for name, found in zip(names, self._many(self.versions, names), strict=True):
+            for version in layout.versions_of_fit(found, fitted_train_set_id):
+                model = self.get(name, version)
+                if model.fitted_train_set_id != fitted_train_set_id:
+                    continue
+                if self.is_erased(name, version):
+                    raise ModelNotRecordedError(
+                        f"{name} {version} is the fit {fitted_train_set_id}, and it was erased; fit it again."
+                    )
+                return model
+        raise ModelNotRecordedError(
+            f"{self.url} holds no model of the fit {fitted_train_set_id}; it holds the models {layout.some_of(names)}."
+        )
+
     def find_by_source(self, source: str) -> list[Key]:
         """Find every version that was trained on a file, on anything in a folder, or on a source of a fingerprint.
 

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tabpfn_assets import ScoringManifest
+from tabpfn_operators._call import log
 from tabpfn_operators._objects import side_by_side
 from tabpfn_operators._stored import names_in
-from tabpfn_operators.predict import PREDICTIONS_FILE
+from tabpfn_operators.errors import DestinationError, RecordTooNewError, RecordUnreadableError
+from tabpfn_operators.predict import LINEAGE_FILE, MANIFEST_FILE, PREDICTIONS_FILE
 from tabpfn_operators.scoring._entries import CLAIMS_FOLDER, DESTINATION_LOG, uncached
-from tabpfn_operators.scoring._manifest import MANIFEST_FILE, read_manifest
+from tabpfn_operators.scoring._manifest import read_manifest
 from tabpfn_operators.storage import Folder
 
 
@@ -18,18 +20,20 @@ class Earlier:
 
     Args:
         manifest: The scoring that is complete there; None where none is.
+        damaged: Whether the manifest that is there cannot be read; whoever goes on with its scoring writes it anew.
         begun: Shards of each scoring, by plan id, that somebody has begun.
         predictions: Whether the predictions of a single call (`predict`) are there.
     """
 
     manifest: ScoringManifest | None = field(default=None, repr=False)
+    damaged: bool = False
     begun: Mapping[str, int] = field(default_factory=dict)
     predictions: bool = False
 
     @property
     def empty(self) -> bool:
         """Whether nothing of any scoring or prediction is there."""
-        return self.manifest is None and not self.begun and not self.predictions
+        return self.manifest is None and not (self.damaged or self.begun or self.predictions)
 
     def complete(self, plan_id: str) -> bool:
         """Whether this scoring is complete there."""
@@ -55,7 +59,8 @@ def find_earlier(target: Folder) -> Earlier:
         What is there.
 
     Raises:
-        RecordUnreadableError: It may not be listed, or its manifest is damaged; the message says which.
+        RecordTooNewError: A newer version of this package wrote the manifest; upgrade.
+        RecordUnreadableError: It may not be listed; check path and credentials.
         StorageError: The storage did not answer; run again.
     """
     fs = uncached(target.fs)
@@ -63,8 +68,27 @@ def find_earlier(target: Folder) -> Earlier:
     names = names_in(fs, target.path)
     plans = [name for name in names_in(fs, claims) if name != DESTINATION_LOG] if CLAIMS_FOLDER in names else []
     shards = side_by_side(lambda plan_id: sum(map(str.isdigit, names_in(fs, f"{claims}/{plan_id}"))), plans, fs)
+    manifest, damaged = None, False
+    if MANIFEST_FILE in names:
+        try:
+            manifest = read_manifest(target)
+        except RecordTooNewError:
+            raise
+        except RecordUnreadableError as error:
+            log.warning("%s", error.message)
+            damaged = True
     return Earlier(
-        read_manifest(target) if MANIFEST_FILE in names else None,
+        manifest,
+        damaged,
         {plan_id: begun for plan_id, begun in zip(plans, shards, strict=True) if begun},
         PREDICTIONS_FILE in names,
     )
+
+
+def refuse_predictions(target: Folder) -> None:
+    """Leave the predictions of a single call alone, which would be read beside the part files."""
+    if PREDICTIONS_FILE in names_in(target.fs, target.path):
+        raise DestinationError(
+            f"{target.url} holds the predictions of a single call ({PREDICTIONS_FILE}), which whoever reads the folder "
+            f"would take for a part of these. Choose another folder, or remove it and {LINEAGE_FILE}. Nothing was sent."
+        )

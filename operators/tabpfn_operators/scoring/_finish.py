@@ -1,7 +1,7 @@
 """Close a scoring: its record, then its manifest, then away with what it makes superfluous."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from tabpfn_assets import EngineRun, PredictionSet, ScoredShard, redact_columns
@@ -9,10 +9,9 @@ from tabpfn_operators._call import log
 from tabpfn_operators._stored import decoded, read_fresh
 from tabpfn_operators.errors import DestinationError, RecordUnreadableError
 from tabpfn_operators.packages import package_versions
-from tabpfn_operators.predict import LINEAGE_FILE
+from tabpfn_operators.predict import LINEAGE_FILE, MANIFEST_FILE
 from tabpfn_operators.scoring._entries import uncached
 from tabpfn_operators.scoring._manifest import (
-    MANIFEST_FILE,
     build,
     damage,
     read_manifest,
@@ -25,12 +24,13 @@ from tabpfn_operators.scoring._shard import Scored
 from tabpfn_operators.storage import Folder, trouble
 
 
-def found_finished(target: Folder, planned: Planned) -> PredictionSet | None:
+def found_finished(target: Folder, planned: Planned, *, redact_labels: bool) -> PredictionSet | None:
     """Find a scoring that is closed, and hold its files against its manifest.
 
     Args:
         target: The destination.
         planned: The plan.
+        redact_labels: Whether its records are to be redacted; others are written anew.
 
     Returns:
         Its record; None where something is still to be done, and the log says what is wrong with what is there.
@@ -51,7 +51,9 @@ def found_finished(target: Folder, planned: Planned) -> PredictionSet | None:
     wrong = next(filter(None, damage(target, manifest.shards)), None)
     if wrong is not None:
         log.warning("%s is closed, but %s.", target.url, wrong)
-    return None if wrong or record is None or record.plan_id != planned.plan.plan_id else record
+    if wrong or record is None or record.plan_id != planned.plan.plan_id:
+        return None
+    return record if bool(record.model.redacted_fields) is redact_labels else None
 
 
 def finished(
@@ -60,6 +62,7 @@ def finished(
     planned: Planned,
     shards: Sequence[ScoredShard],
     *,
+    confirm: Callable[[], None],
     first: Scored | None,
     started_at: datetime,
     charged: int | None,
@@ -73,6 +76,7 @@ def finished(
         order: What was asked for.
         planned: The plan.
         shards: All shards.
+        confirm: Raises where the destination is not this plan's any more.
         first: One that was scored by this call; None where others did them all.
         started_at: When this call began.
         charged: Tokens that it cost; None where that is not known.
@@ -83,6 +87,7 @@ def finished(
         The record beside the predictions.
 
     Raises:
+        DestinationBusyError: Another plan has taken the destination over; run again when it has ended.
         DestinationError: It cannot be written there; correct path or credentials and run again, which scores nothing.
         InvalidInputError: Shards are missing or do not fit each other; run again.
         StorageError: The storage did not answer; run again.
@@ -126,9 +131,12 @@ def finished(
     )
     if redact_labels:
         record = record.model_copy(update={"columns": ()}).redacted().model_copy(update={"columns": columns})
+    confirm()
     with target.replacing(LINEAGE_FILE) as file:
         file.write(record.model_dump_json(indent=2).encode())
+    confirm()
     write_manifest(target, manifest)
+    confirm()
     tidy(target, manifest)
     return record
 

@@ -2,22 +2,26 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 from tabpfn_assets import EngineRun, PredictionSet, ScoredShard, ScoringPlan
 from tabpfn_operators._call import Session, log
 from tabpfn_operators.cost import charged, check_total_cost, usage_before
-from tabpfn_operators.errors import ConfigurationError, OutcomeUnknownError, QuotaExceededError, TabPFNError
+from tabpfn_operators.errors import (
+    ConfigurationError,
+    OutcomeUnknownError,
+    QuotaExceededError,
+    TabPFNError,
+)
 from tabpfn_operators.pacing import Pacing
 from tabpfn_operators.places import new_owner
-from tabpfn_operators.pricing import check_max_cost
-from tabpfn_operators.progress import Progress, ProgressCallback
+from tabpfn_operators.progress import Progress
 from tabpfn_operators.quota import with_reset
-from tabpfn_operators.reading import Compression
 from tabpfn_operators.scoring._cutter import Cutter
+from tabpfn_operators.scoring._earlier import refuse_predictions
 from tabpfn_operators.scoring._finish import finished, found_finished
 from tabpfn_operators.scoring._ledger import Ledger, Look
 from tabpfn_operators.scoring._manifest import damage
@@ -25,65 +29,15 @@ from tabpfn_operators.scoring._order import ScoringOrder
 from tabpfn_operators.scoring._plan import Shard
 from tabpfn_operators.scoring._planning import Planned, plan_scoring
 from tabpfn_operators.scoring._queue import Queue
-from tabpfn_operators.scoring._shard import Desk, LostError, Scored, score_shard
-from tabpfn_operators.storage import Folder, StorageOptions, folder
+from tabpfn_operators.scoring._shard import Desk, LostError, Scored, SpentError, score_shard
+from tabpfn_operators.scoring._terms import Terms
+from tabpfn_operators.storage import Folder, folder
 
 T = TypeVar("T")
 
-OnUnknown = Literal["resend", "raise"]
-#: Predictions in flight where nobody says: the server's limit of calls per minute is reached with fewer.
-CONCURRENCY = 4
 #: A limit per hour (contract 4.3) ends within this; no shard fails because of a limit that passes.
 _RATE_LIMIT_SECONDS = 3_900.0
 _NAMED = 10
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How a scoring is carried out; its results do not depend on it.
-
-    Args:
-        destination: fsspec URL or path of a folder.
-        destination_options: fsspec options of the destination; used, never recorded.
-        concurrency: Shards in flight.
-        on_unknown: What is done with a shard of which nobody knows whether it was carried out.
-        max_resends: Shards of the plan that may be sent again for that, over all workers and reruns.
-        max_cost: The most tokens that what is left to do may cost; None asks nothing.
-        recompress: Codec and level of rows that are written anew.
-        checksum: As in `upload_test_set`.
-        allow_unsafe_store: Take a destination on which two workers may both get a shard.
-        progress: Called with rows scored, and with the steps of each shard.
-    """
-
-    destination: str = field(repr=False)
-    destination_options: StorageOptions | None = field(repr=False)
-    concurrency: int
-    on_unknown: OnUnknown
-    max_resends: int | None
-    max_cost: int | None
-    recompress: Compression | None
-    checksum: bool | None
-    allow_unsafe_store: bool
-    progress: ProgressCallback = field(repr=False)
-
-    def check(self) -> None:
-        """Refuse terms that are none.
-
-        Raises:
-            ConfigurationError: The message names which.
-        """
-        check_max_cost(self.max_cost)
-        if type(self.concurrency) is not int or self.concurrency < 1:
-            raise ConfigurationError(f"concurrency is a whole number of at least 1, not {self.concurrency!r}.")
-        if self.on_unknown not in get_args(OnUnknown):
-            raise ConfigurationError(f"on_unknown is one of {', '.join(get_args(OnUnknown))}, not {self.on_unknown!r}.")
-        if self.max_resends is not None and (type(self.max_resends) is not int or self.max_resends < 0):
-            raise ConfigurationError(f"max_resends is a whole number, 0 or more; not {self.max_resends!r}.")
-
-    @property
-    def resends(self) -> int:
-        """Shards that may be sent again: as many as one killed process can have had in flight."""
-        return self.concurrency if self.max_resends is None else self.max_resends
 
 
 async def score(
@@ -97,9 +51,14 @@ async def score(
 ) -> PredictionSet:
     """Score all shards that are not done, then close the scoring with its manifest."""
     terms.check()
+    if redact_labels and order.partition_by:
+        raise ConfigurationError(
+            "partition_by writes the names and values of columns into paths, which redact_labels is to keep out of the "
+            "records; leave one of them out."
+        )
     started = datetime.now(UTC)
     target, planned = await _opened(session, order, terms, expected)
-    record = await session.wire.call(found_finished, target, planned)
+    record = await session.wire.call(partial(found_finished, target, planned, redact_labels=redact_labels))
     if record is not None:
         log.info("%s holds this scoring already; nothing is sent.", target.url)
         shards = f"{planned.plan.shards:,} of {planned.plan.shards:,} shards"
@@ -113,6 +72,7 @@ async def score(
             order,
             planned,
             shards,
+            confirm=work.confirm,
             first=first,
             started_at=started,
             charged=cost,
@@ -142,7 +102,8 @@ async def _opened(
 ) -> tuple[Folder, Planned]:
     target = await session.wire.call(folder, terms.destination, terms.destination_options)
     planned = await plan_scoring(session, order, expected=expected)
-    await session.wire.call(target.check_writable)
+    await session.wire.call(partial(target.check_writable, keep=True))
+    await session.wire.call(refuse_predictions, target)
     return target, planned
 
 
@@ -172,6 +133,7 @@ class _Work:
         self._first: Scored | None = None
         self._shards = self._rows = 0
         self._begun: set[int] = set()
+        self._cost = 0
 
     async def carry_out(
         self, shards: Sequence[Shard], close: Callable[[list[ScoredShard], Scored | None, int | None], T]
@@ -191,9 +153,12 @@ class _Work:
         await call(self._ledger.enter)
         try:
             queue = await self._surveyed(shards)
-            billed = await self._scored(queue, [shard for shard in shards if shard.index not in queue.done])
+            left = [shard for shard in shards if shard.index not in queue.done]
+            billed = await self._scored(queue, left)
             await self._raise_failures(queue)
-            return await call(close, [queue.done[shard.index] for shard in shards], self._first, billed)
+            # Nobody knows what earlier calls were charged for the others.
+            total = billed if len(left) == len(shards) else None
+            return await call(close, [queue.done[shard.index] for shard in shards], self._first, total)
         finally:
             # Not over the wire, which a cancelled task cannot wait for.
             self._ledger.leave()
@@ -203,6 +168,7 @@ class _Work:
         if not left:
             return None
         cost = await self._priced(left)
+        self._cost = cost or 0
         before = None if self._terms.max_cost is None else await usage_before(self._session)
         with Cutter(
             self._planned.table,
@@ -225,6 +191,10 @@ class _Work:
             workers = min(self._terms.concurrency, len(left))
             await self._session.wire.gather([partial(self._serve, desk, queue)] * workers, workers)
         return await charged(self._session, before, cost, billed=True)
+
+    def confirm(self) -> None:
+        """Raise where another plan has taken the destination over."""
+        self._ledger.confirm()
 
     async def _surveyed(self, shards: Sequence[Shard]) -> Queue:
         """Find what is done, and hold its files against what was written down of them."""
@@ -273,6 +243,8 @@ class _Work:
                 queue.later(upcoming.shard)
             except _StaysUnknown as stays:
                 queue.fail(upcoming.shard, stays.error)
+            except SpentError as spent:
+                queue.stop(spent.error)
             except OutcomeUnknownError as error:
                 await self._doubted(queue, upcoming.shard, error)
             except TabPFNError as error:
@@ -326,14 +298,28 @@ class _Work:
 
     async def _doubted(self, queue: Queue, shard: Shard, error: OutcomeUnknownError) -> None:
         """Look again at a shard that was sent from here just now, unless it was not and is not to be sent again."""
-        if self._terms.on_unknown == "resend" and shard.index not in self._begun:
-            self._begun.add(shard.index)
+        first = shard.index not in self._begun
+        self._begun.add(shard.index)
+        if self._terms.on_unknown == "resend" and first and self._is_affordable():
             log.warning("Shard %s: %s", shard.name, error.message)
             queue.again(shard)
-        else:
-            queue.fail(shard, error)
+            return
+        if self._terms.on_unknown == "raise":
+            error.message += " on_unknown='resend' sends it again."
+            error.args = (error.message, *error.args[1:])
+        queue.fail(shard, error)
+
+    def _is_affordable(self) -> bool:
+        """Tell whether `max_cost` has room for a second sending of all that were sent from here in vain."""
+        if self._terms.max_cost is None:
+            return True
+        again = sum(self._planned.price(self._planned.shards[index]) or 0 for index in tuple(self._begun))
+        return self._cost + again <= self._terms.max_cost
 
     def _tell(self, queue: Queue, shard: Shard | None = None) -> None:
+        if shard is not None and shard.index not in queue.done:
+            self._terms.progress(Progress("wait", 0, shard.rows, "rows", shard.index))
+            return
         done = f"{len(queue.done):,} of {self._shards:,} shards"
         index = None if shard is None else shard.index
         self._terms.progress(Progress("score", queue.rows_done, self._rows, done, index))

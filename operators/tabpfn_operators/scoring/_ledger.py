@@ -14,12 +14,7 @@ from tabpfn_operators._call import log
 from tabpfn_operators._objects import side_by_side
 from tabpfn_operators._stored import checked_name, display
 from tabpfn_operators.claims import SKEW_SECONDS
-from tabpfn_operators.errors import (
-    ConfigurationError,
-    DestinationBusyError,
-    StorageError,
-    TabPFNError,
-)
+from tabpfn_operators.errors import ConfigurationError, DestinationBusyError, StorageError, TabPFNError
 from tabpfn_operators.scoring._entries import (
     CLAIMS_FOLDER,
     RESENDS_FOLDER,
@@ -147,6 +142,10 @@ class Ledger:
         except TabPFNError as error:
             log.warning("The destination was not given back, and the lease of it will expire: %s", error)
 
+    def confirm(self) -> None:
+        """Make sure that the destination is the plan's, right before something is put there; errors are `take`'s."""
+        self._presence.require(self._margin)
+
     def look(self, shard: Shard) -> Look:
         """Ask the storage what may be done with a shard.
 
@@ -205,7 +204,7 @@ class Ledger:
             RecordUnreadableError: Its log cannot be read; see the message.
             StorageError: The storage did not answer; look again.
         """
-        self._presence.require(self._margin)
+        self.confirm()
         page = self._page(shard)
         with page.lock:
             if not self._presence.lasts():

@@ -13,11 +13,11 @@ from tabpfn_operators._call import log
 from tabpfn_operators._objects import side_by_side
 from tabpfn_operators._stored import decoded, is_local, names_in, read_fresh
 from tabpfn_operators.errors import DestinationError, InvalidInputError, TabPFNError
+from tabpfn_operators.predict import MANIFEST_FILE
 from tabpfn_operators.scoring._entries import CLAIMS_FOLDER, uncached
 from tabpfn_operators.scoring._presence import alive_leases
 from tabpfn_operators.storage import Folder, trouble
 
-MANIFEST_FILE = "_manifest.json"
 #: Part files of any plan, and what a writer that was killed has left of one (`Folder.replacing`); no one else's files.
 _PART = re.compile(r"part-[0-9a-f]{8}-\d{5,}-[0-9a-f]{12}\.parquet|part-[0-9a-f]{8}-\d{5,}\S*\.[0-9a-f]{32}\.tmp")
 _PLAN = re.compile(r"[0-9a-f]{32}")

@@ -19,13 +19,14 @@ from tabpfn_operators.errors import (
     QuotaExceededError,
     RateLimitedError,
     RequestRejectedError,
+    ServerError,
     StaleUploadError,
     StorageError,
     TabPFNError,
     UpgradeRequiredError,
 )
 from tabpfn_operators.predict import Made, upload_and_predict
-from tabpfn_operators.progress import ProgressCallback, ignore
+from tabpfn_operators.progress import Progress, ProgressCallback, ignore
 from tabpfn_operators.scoring._cutter import Cutter, ShardRows
 from tabpfn_operators.scoring._ledger import Ledger
 from tabpfn_operators.scoring._order import ScoringOrder
@@ -56,6 +57,18 @@ _SAME_IN_ALL = frozenset({"classes", "tabpfn_config"})
 
 class LostError(Exception):
     """Another worker has the shard by now."""
+
+
+class SpentError(Exception):
+    """A shard was carried out, and its predictions cannot be kept: those of the next could not be either.
+
+    Args:
+        error: What is told.
+    """
+
+    def __init__(self, error: OutcomeUnknownError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,7 @@ async def score_shard(desk: Desk, shard: Shard) -> Scored:
     Raises:
         LostError: Another worker has taken it over.
         OutcomeUnknownError: It was sent, and nobody knows what came of it.
+        SpentError: It was carried out in vain; no other shard is to be sent.
         TabPFNError: Any other that upload, prediction or destination end with; the ledger says whether it was sent.
     """
     sending = _Sending(desk, shard)
@@ -145,15 +159,26 @@ async def score_shard(desk: Desk, shard: Shard) -> Scored:
     except TabPFNError as error:
         refused = not sending.sent or isinstance(error, _REFUSALS)
         await wire.call(desk.ledger.free if refused else desk.ledger.doubt, shard)
+        if not refused and await wire.call(_is_done, desk, shard):
+            raise LostError from None
         if refused or isinstance(error, OutcomeUnknownError):
             raise
-        raise OutcomeUnknownError(
+        told = OutcomeUnknownError(
             f"Shard {shard.name} was sent and probably charged, but its predictions are not there: {error.message}",
             status=error.status,
             code=error.code,
             trace_id=error.trace_id,
-        ) from None
+        )
+        # A server that failed may do better next time; a full disk or an answer of another shape would cost again.
+        raise (told if isinstance(error, ServerError) else SpentError(told)) from None
     return scored
+
+
+def _is_done(desk: Desk, shard: Shard) -> bool:
+    """Tell whether another has done it meanwhile, as where this process stood still."""
+    with contextlib.suppress(TabPFNError):
+        return desk.ledger.look(shard).state == "done"
+    return False
 
 
 @contextlib.asynccontextmanager
@@ -161,7 +186,8 @@ async def _rows(desk: Desk, shard: Shard) -> AsyncIterator[ShardRows]:
     wire = desk.session.wire
     steps = desk.cutter.steps(shard)
     try:
-        while await wire.call(next, steps, None) is not None:
+        while (copied := await wire.call(next, steps, None)) is not None:
+            desk.progress(Progress("prepare", copied, None, f"{copied:,} rows copied", shard.index))
             await wire.sleep(0)  # where a stop is looked at
     finally:
         steps.close()
@@ -208,6 +234,8 @@ async def _kept(desk: Desk, shard: Shard, rows: ShardRows, made: Made) -> Scored
                 )
             ),
         )
+        # Another plan that has taken the destination over would find it among its own.
+        await _again(desk, desk.ledger.confirm)
         for path, file in parts.files:
             await _again(desk, partial(put, desk.folder, path, file))
         metadata = made.prediction.metadata
