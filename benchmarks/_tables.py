@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 TARGET = "y"
+KEY = "customer_id"
 BYTES_PER_VALUE = 3.17
 """What zstd leaves of one value of `write_noise`: 637 MB of 1,000,000 rows x 201 columns."""
 _LEVELS, _UNIT = 600_000, 1 << 20
@@ -39,6 +40,32 @@ def write_noise(path: Path, *, rows: int, columns: int, row_groups: int) -> Path
             noise = random.integers(0, _LEVELS, count + columns) / _UNIT
             windows = [pa.array(noise[number : number + count]) for number in range(columns)]
             writer.write_table(pa.table(windows, schema=schema), row_group_size=count)
+    return path
+
+
+def write_keyed(path: Path, *, rows: int, columns: int, row_groups: int) -> Path:
+    """Write a column of whole numbers, each one greater than the one before, and columns of floats beside it.
+
+    Args:
+        path: The file.
+        rows: Rows in all.
+        columns: Columns of floats, named `f0`, `f1`...
+        row_groups: Row groups, equal but for the last.
+
+    Returns:
+        The path.
+    """
+    random = np.random.default_rng(20261124)
+    names = [f"f{number}" for number in range(columns)]
+    schema = pa.schema([(KEY, pa.int64()), *((name, pa.float64()) for name in names)])
+    size = -(-rows // row_groups)
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
+        for first in range(0, rows, size):
+            count = min(size, rows - first)
+            noise = random.integers(0, _LEVELS, count + columns) / _UNIT
+            windows = [pa.array(noise[number : number + count]) for number in range(columns)]
+            keys = pa.array(np.arange(first, first + count))
+            writer.write_table(pa.table([keys, *windows], schema=schema), row_group_size=count)
     return path
 
 

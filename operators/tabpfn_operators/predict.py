@@ -39,6 +39,7 @@ from tabpfn_operators.predictions import (
 from tabpfn_operators.pricing import check_max_cost
 from tabpfn_operators.progress import Progress, ProgressCallback
 from tabpfn_operators.reading import Reading
+from tabpfn_operators.server import ServerSettings
 from tabpfn_operators.settings import is_loopback
 from tabpfn_operators.storage import Folder, StorageOptions, folder
 from tabpfn_operators.upload import is_stale, stale_upload, upload_test_set
@@ -238,6 +239,7 @@ async def upload_and_predict(
     progress: ProgressCallback,
     wide: bool = True,
     watch: Watch | None = None,
+    server: ServerSettings | None = None,
 ) -> AsyncIterator[Made]:
     """Upload a test set and predict it, in a temporary file that goes with the context; one billed call."""
     once = partial(
@@ -252,6 +254,7 @@ async def upload_and_predict(
         progress=progress,
         wide=wide,
         watch=watch,
+        server=server,
     )
     async with AsyncExitStack() as stack:
         try:
@@ -277,6 +280,7 @@ async def _predicted_once(
     progress: ProgressCallback,
     wide: bool,
     watch: Watch | None,
+    server: ServerSettings | None,
 ) -> AsyncIterator[Made]:
     estimate: int | None = None
 
@@ -293,6 +297,7 @@ async def _predicted_once(
         checksum=checksum,
         progress=progress,
         approve=None if max_cost is None else approve,
+        server=server,
     )
     # Not before the upload, which takes long: what others use meanwhile would hide the charge.
     before = None if max_cost is None else await usage_before(session)

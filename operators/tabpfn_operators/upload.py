@@ -141,9 +141,10 @@ async def upload_test_set(
     checksum: bool | None,
     progress: ProgressCallback,
     approve: Approve | None = None,
+    server: ServerSettings | None = None,
 ) -> TestSet:
     """Check a source against the model and the server's limits, then send the model's features."""
-    server = await get_settings(session)
+    server = server or await get_settings(session)
     table = await session.wire.call(reading.open)
     check_test_set(table, model, server, output_type, table.rows)
     names = model.feature_names

@@ -139,7 +139,7 @@ class NumberArray:
         widths[0] += self._carried
         self._carried = 0
         self._width = widths[0] if self._width is None else self._width
-        if any(width != self._width for width in widths):
+        if widths.count(self._width) != len(widths):
             raise MalformedError("its arrays have different lengths")
         self._shelf.append(numbers)
         self._rows += len(widths)

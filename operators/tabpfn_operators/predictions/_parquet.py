@@ -43,6 +43,7 @@ def write_parquet(
     with parquet_writer(file, rows.schema) as writer:
         for table in rows.groups():
             writer.write_table(table, row_group_size=table.num_rows)
+            del table
     return rows.schema
 
 
@@ -93,14 +94,17 @@ class RowsToWrite:
         Raises:
             ValueError: There are more or fewer rows in what is kept.
         """
-        import pyarrow as pa
-
         beside = self._beside
-        for predicted in self._columns.batches(_rows_of_group(self._columns, beside)):
-            arrays = [*(beside.take(predicted.num_rows) if beside else ()), *predicted.columns]
-            yield pa.Table.from_arrays(arrays, schema=self.schema)
+        # No name here holds a group while the next one is made, nor should one of the caller's.
+        yield from map(self._group, self._columns.batches(_rows_of_group(self._columns, beside)))
         if beside is not None:
             beside.check_over()
+
+    def _group(self, predicted: "pa.RecordBatch") -> "pa.Table":
+        import pyarrow as pa
+
+        kept = self._beside.take(predicted.num_rows) if self._beside else ()
+        return pa.Table.from_arrays([*kept, *predicted.columns], schema=self.schema)
 
 
 def _rows_of_group(columns: Columns, beside: "_Beside | None") -> int:

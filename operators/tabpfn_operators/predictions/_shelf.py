@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tabpfn_assets import ClassLabel
 
 #: Less than this stays in memory: most answers are small, and a file costs more than they do.
-_MEMORY_BYTES = 8 << 20
+_MEMORY_BYTES = 1 << 20
 _NUMBER_BYTES = 8
 
 

@@ -14,7 +14,7 @@ from tabpfn_operators.pricing import rows_per_call
 from tabpfn_operators.scoring._order import ScoringOrder, check_columns
 from tabpfn_operators.scoring._plan import Shard, cut, plan_id
 from tabpfn_operators.scoring._rows import count_rows, group_rows, to_send
-from tabpfn_operators.server import ModelLimit, model_version_of
+from tabpfn_operators.server import ModelLimit, ServerSettings, model_version_of
 from tabpfn_operators.tables._source import RowSource
 from tabpfn_operators.upload import source_ref
 
@@ -31,6 +31,7 @@ class Planned:
         source: Where the rows come from, every file named.
         shards: All its shards.
         table: The source.
+        server: The server's limits, which are not asked for again for each shard.
         prices: Tokens of a prediction of so many rows; empty where the server does not tell.
     """
 
@@ -38,6 +39,7 @@ class Planned:
     source: SourceRef
     shards: tuple[Shard, ...] = field(repr=False)
     table: RowSource = field(repr=False)
+    server: ServerSettings = field(repr=False)
     prices: Mapping[int, int] = field(repr=False)
 
     def price(self, shard: Shard) -> int | None:
@@ -59,8 +61,8 @@ async def plan_scoring(session: Session, order: ScoringOrder, *, expected: Scori
     """
     table = await session.wire.call(lambda: order.reading.open(keep=True))
     await session.wire.call(check_columns, order, table)
-    limit = (await get_settings(session)).limit_for(model_version_of(order.model.parameters.config))
-    planned = await session.wire.call(_cut, order, table, limit)
+    server = await get_settings(session)
+    planned = await session.wire.call(_cut, order, table, server)
     if expected is not None and expected.plan_id != planned.plan.plan_id:
         raise InvalidInputError(
             f"{table.url}: this is scoring {planned.plan.plan_id}, and {expected.plan_id} was planned: model, source "
@@ -74,8 +76,9 @@ async def plan_scoring(session: Session, order: ScoringOrder, *, expected: Scori
     return replace(planned, plan=priced, prices=prices)
 
 
-def _cut(order: ScoringOrder, table: RowSource, limit: ModelLimit) -> Planned:
+def _cut(order: ScoringOrder, table: RowSource, server: ServerSettings) -> Planned:
     model = order.model
+    limit = server.limit_for(model_version_of(model.parameters.config))
     rows = count_rows(table)
     if not rows:
         raise InvalidInputError(f"{table.url} holds no rows; is the source empty, or the filter too narrow?")
@@ -108,7 +111,7 @@ def _cut(order: ScoringOrder, table: RowSource, limit: ModelLimit) -> Planned:
         spliced=spliced,
         bytes_to_send=size,
     )
-    return Planned(plan, ref, shards, table, {})
+    return Planned(plan, ref, shards, table, server, {})
 
 
 def _most_rows(order: ScoringOrder, limit: ModelLimit) -> int | None:

@@ -214,6 +214,7 @@ def _predicted(
         progress=lambda step: desk.progress(replace(step, shard=shard.index)),
         wide=desk.order.wide,
         watch=sending,
+        server=desk.planned.server,
     )
 
 
