@@ -71,6 +71,8 @@ class NumberArray:
                 break
         if len(buffer) > _LONGEST_VALUE:
             raise MalformedError("a number has no end")
+        if last and self._nested and bytes(buffer[:_LONGEST_VALUE]).lstrip(_SPACE)[:1] not in {b"", b"["}:
+            raise MalformedError("not every element is an array")
         return False
 
     def finish(self) -> Numbers:
