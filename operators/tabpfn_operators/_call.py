@@ -54,7 +54,7 @@ class Watch(Protocol):
         """The request is about to be sent, for the first time or again; what this raises keeps it from being sent."""
 
     async def not_carried_out(self) -> None:
-        """The last attempt was certainly not carried out, and another follows after a wait."""
+        """The last attempt was certainly not carried out."""
 
 
 async def call(
@@ -66,7 +66,7 @@ async def call(
         session: Settings, wire and policy.
         request: What to send; rebuilt from its source at every attempt.
         accept: Statuses beside 2xx that the caller reads itself.
-        watch: Is told before every attempt, and after one that is repeated.
+        watch: Is told before every attempt, and after one that was certainly not carried out.
 
     Returns:
         The answer.
@@ -101,14 +101,14 @@ async def call(
             elapsed = min(time.monotonic() - began, session.pacing.stalled(request))
         wait = session.policy.wait(attempt, outcome, elapsed=elapsed, jitter=session.jitter())
         _tell(session, request, turn, outcome, wait)
+        if watch is not None and outcome.repeatable:
+            await watch.not_carried_out()
         if wait is None:
             raise error
         reason = error.message.partition(". ")[0]  # the remedy is for whoever sees it fail for good
         log.warning("%s; attempt %d failed, the next is in %.1f s.", reason, attempt, wait)
         attempt += 0 if outcome.rate_limited else 1
         waited += wait
-        if watch is not None:
-            await watch.not_carried_out()
         if session.pacing is None or not outcome.rate_limited:  # else the next turn waits
             await session.wire.sleep(wait)
 

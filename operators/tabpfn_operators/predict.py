@@ -92,7 +92,8 @@ async def predicted(
     )
     with AnswerIntake(chosen) as intake:
         answer = await _answer(session, model, test_set, replace(request, intake=intake.reader), watch)
-        if "prediction" not in answer and intake.reader.problem is None:
+        elsewhere = "prediction" not in answer or (answer["prediction"] is None and "prediction_uri" in answer)
+        if elsewhere and intake.reader.problem is None:
             followed = await _followed(session, answer, request, intake)
             answer = {**answer, "prediction": followed}
         yield await session.wire.call(
@@ -131,7 +132,7 @@ async def _followed(session: Session, answer: Mapping[str, Any], request: Reques
     if not (uri.startswith("https://") or settings.allow_http or is_loopback(settings.base_url)):
         raise ServerError(f"{request.label}: the prediction's address is not https and is not followed.")
     try:
-        get = Request("GET", uri, "GET of the prediction", bearer=False, intake=intake.reader)
+        get = Request("GET", uri, "GET of the prediction", bearer=False, intake=intake.follow())
         fetched = await call(session, get)
     except UploadError as error:
         # Terminal, unlike an upload's failure: an engine's retry would be billed again.
@@ -261,6 +262,8 @@ async def upload_and_predict(
             made = await stack.enter_async_context(once(force_reupload=False))
         except StaleUploadError as error:
             # Refused, so not billed: one more call is the first that can be (contract 2.3).
+            if watch is not None:
+                await watch.not_carried_out()
             log.warning("%s Doing so once.", error.message)
             made = await stack.enter_async_context(once(force_reupload=True))
         yield made

@@ -345,6 +345,10 @@ class Folder:
                 self.fs.makedirs(self.path, exist_ok=True)
                 with self.fs.open(temporary, "wb") as file:
                     yield file
+                    if "file" in self.fs.protocol:
+                        # Whoever finds the name after a power cut finds the content too.
+                        file.flush()
+                        os.fsync(file.fileno())
                 self.fs.mv(temporary, f"{self.path}/{name}")
         except BaseException:
             with contextlib.suppress(Exception):

@@ -186,6 +186,19 @@ def test_a_failure_in_a_success_is_left_as_it_is():
         assert reader.problem is None
 
 
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_stored_prediction_may_be_its_members_alone(wrapped):
+    members = {"mean": [1, 2], "quantiles": [[3, 4]], "borders": [0.5]}
+    whole = {"metadata": {"classes": [5], "mean": [6]}, **({"prediction": members} if wrapped else members)}
+    with Shelf() as shelf:
+        reader = AnswerReader(shelf, labels=False, stored=True)
+        reader.feed(json.dumps(whole).encode())
+        left = json.loads(reader.end())
+        assert left["metadata"] == whole["metadata"]
+        assert filled(left, reader, shelf) == whole
+        assert len(reader.arrays) == 3
+
+
 def test_keepalive_whitespace_takes_no_memory():
     with Shelf() as shelf:
         reader = AnswerReader(shelf, labels=False)

@@ -278,7 +278,7 @@ def test_what_is_unfinished_goes_on(score, unfinished, runs, out):
     assert "this scoring, 5 of 5 shards begun" in score("--plan").out
     again = score("--resume", "--on-unknown", "raise")
     assert (again.code, runs()) == (4, 5)
-    assert "on_unknown='resend' sends it again" in again.err
+    assert "on_unknown='resend' (--on-unknown resend) sends it again" in again.err
     ran = score("--resume")
     assert ran.code == 0, ran.err
     assert "possibly charged twice  1, named in the manifest" in ran.out

@@ -56,6 +56,12 @@ def test_probabilities(build_model):
     assert found.timings == {"predict_s": 0.5}
 
 
+def test_a_row_without_probabilities_has_no_prediction(build_model):
+    found = columns(read([[0.9, 0.1], [None, None], [0.2, 0.8]], build_model(), "probas", rows=3))
+    assert found["prediction"] == ["no", None, "yes"]
+    assert math.isnan(found["probability_no"][1])
+
+
 def test_the_servers_order_of_classes_wins(build_model):
     found = read([[0.9, 0.1], [0.2, 0.8]], build_model(), "probas", metadata={"classes": ["yes", "no"]})
     assert columns(found)["prediction"] == ["yes", "no"]

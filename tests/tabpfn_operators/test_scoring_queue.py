@@ -58,3 +58,11 @@ def test_a_shard_that_fails_alone_leaves_the_others():
     queue.fail(queue.next().shard, QuotaExceededError("only here"))
     assert queue.next() == Next(B)
     assert list(queue.failed) == [0]
+
+
+def test_a_shard_that_is_free_again_is_given_out_once_however_many_have_looked():
+    queue = Queue([A])
+    queue.later(queue.next().shard)
+    queue.freed(A)
+    queue.freed(A)
+    assert [queue.next().shard, queue.next()] == [A, Next()]

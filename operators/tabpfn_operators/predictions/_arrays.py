@@ -16,6 +16,7 @@ BLOCK_BYTES = 256 << 10
 _LONGEST_VALUE = 16 << 20
 _SPACE = b" \t\r\n"
 _END_OF_ROWS = re.compile(rb"\]\s*\]")
+_NO_ROW = re.compile(rb"\]\s*+[^\],]")
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 #: Values that are followed by a comma, and one that is followed by the end of the array; possessive, so that neither
 #: goes back over what it has read.
@@ -71,7 +72,7 @@ class NumberArray:
                 break
         if len(buffer) > _LONGEST_VALUE:
             raise MalformedError("a number has no end")
-        if last and self._nested and bytes(buffer[:_LONGEST_VALUE]).lstrip(_SPACE)[:1] not in {b"", b"["}:
+        if last and _NO_ROW.search(buffer):
             raise MalformedError("not every element is an array")
         return False
 

@@ -132,12 +132,13 @@ def _lists(numbers: Any, width: int) -> "pa.Array":
     return pa.FixedSizeListArray.from_arrays(float_array(numbers), width)
 
 
-def _chosen(labels: "pa.Array", places: Any) -> "pa.Array":
+def _chosen(labels: "pa.Array", places: Any, known: Any = None) -> "pa.Array":
     import numpy as np
     import pyarrow as pa
 
     places = np.ascontiguousarray(places, dtype=np.int64)
-    return labels.take(pa.Array.from_buffers(pa.int64(), places.size, [None, pa.py_buffer(places)]))
+    valid = None if known is None else pa.py_buffer(np.packbits(known, bitorder="little"))
+    return labels.take(pa.Array.from_buffers(pa.int64(), places.size, [valid, pa.py_buffer(places)]))
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def _probabilities(answer: Answer, classes: tuple[ClassLabel, ...], wide: bool) 
 
     def read(start: int, count: int) -> "list[pa.Array]":
         values = answer.shelf.read(found.start + start * width, count * width).reshape(count, width)
-        best = _chosen(labels, values.argmax(axis=1))
+        known = ~np.isnan(values).any(axis=1)  # of a row that the server could not predict nothing is the likeliest
+        best = _chosen(labels, values.argmax(axis=1), None if known.all() else known)
         if not wide:
             return [best, _lists(values.ravel(), width)]
         return [best, *(float_array(column) for column in np.ascontiguousarray(values.T))]

@@ -9,8 +9,12 @@ from tabpfn_operators.predictions._shelf import Labels, Numbers, Shelf
 
 _SPACE = b" \t\r\n"
 _TOKEN = re.compile(rb'[ \t\r\n]*+(?:("(?:[^"\\]++|\\.)*+")|([{}\[\],:])|([^ \t\r\n"{}\[\],:]++))', re.DOTALL)
+#: Arrays of an answer of output type `full` (contract 5); other types have some of them.
+MEMBERS = (b"mean", b"median", b"mode", b"quantiles", b"logits", b"borders")
 #: Beside its arrays an answer holds metadata and timings: kilobytes.
 _MOST_BESIDE = 16 << 20
+_PREDICTION = b'"prediction"'
+_STORED_MEMBERS = frozenset({_PREDICTION, *(b'"%b"' % name for name in MEMBERS)})
 #: Stands in the small JSON for the array of that number.
 ARRAY_KEY = "$array"
 
@@ -24,10 +28,12 @@ class AnswerReader:
     Args:
         shelf: Takes the arrays.
         labels: Whether the arrays hold labels; else numbers.
+        stored: Whether it is what a `prediction_uri` names, where the members of a prediction may stand alone.
     """
 
-    def __init__(self, shelf: Shelf, *, labels: bool) -> None:
+    def __init__(self, shelf: Shelf, *, labels: bool, stored: bool = False) -> None:
         self._shelf = shelf
+        self._members = _STORED_MEMBERS if stored else frozenset({_PREDICTION})
         self._labels = labels
         self.begin()
 
@@ -63,8 +69,8 @@ class AnswerReader:
         """Take the end of the answer.
 
         Returns:
-            Its JSON, each array replaced by `{"$array": number}`; as it is where it holds none, and no JSON where it was
-            cut off.
+            Its JSON, each array replaced by `{"$array": number}`; as it is where it holds none, and no JSON where it
+            was cut off.
         """
         if self.problem is None:
             self._run(last=True)
@@ -109,7 +115,7 @@ class AnswerReader:
         """Follow where in the answer this token is."""
         if text in (b"{", b"["):
             self._depth += 1
-            if self._key is not None and self._depth == 2:
+            if self._key == _PREDICTION and self._depth == 2:
                 self._within = True
             self._key = None
         elif text in (b"}", b"]"):
@@ -117,7 +123,7 @@ class AnswerReader:
             self._within = self._within and self._depth >= 2
             self._key = None
         elif text == b":":
-            at_prediction = self._depth == 1 and self._last == b'"prediction"'
+            at_prediction = self._depth == 1 and self._last in self._members
             self._key = self._last if at_prediction or (self._within and self._depth == 2) else None
         elif text != b",":
             self._key = None

@@ -62,6 +62,11 @@ class AnswerIntake:
         self._shelf = Shelf()
         self.reader = AnswerReader(self._shelf, labels=output_type == "preds")
 
+    def follow(self) -> AnswerReader:
+        """Return the reader of a prediction that is stored apart from its answer, from now on this one's `reader`."""
+        self.reader = AnswerReader(self._shelf, labels=self._output_type == "preds", stored=True)
+        return self.reader
+
     def __enter__(self) -> Self:
         return self
 
@@ -92,7 +97,8 @@ class AnswerIntake:
         Raises:
             ApiError: The answer does not fit what was asked; report it to the vendor.
         """
-        metadata = dict(answer.get("metadata") or {})
+        metadata = answer.get("metadata")
+        metadata = dict(metadata) if isinstance(metadata, dict) else {}
         try:
             self.reader.raise_problem()
             columns = columns_of(
@@ -108,5 +114,7 @@ class AnswerIntake:
                 f"The prediction is not of the shape of {self._output_type!r} for {rows:,} rows: {error}. It was "
                 "billed; report it to the vendor."
             ) from None
-        timings = {str(k): v for k, v in (answer.get("timings") or {}).items() if isinstance(v, int | float | None)}
+        told = answer.get("timings")
+        told = told if isinstance(told, dict) else {}
+        timings = {str(key): value for key, value in told.items() if isinstance(value, int | float | None)}
         return StoredPrediction(columns, metadata, timings)

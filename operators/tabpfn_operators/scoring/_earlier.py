@@ -1,5 +1,6 @@
 """What earlier calls have left in a destination, before a scoring begins there."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from tabpfn_operators.predict import LINEAGE_FILE, MANIFEST_FILE, PREDICTIONS_FI
 from tabpfn_operators.scoring._entries import CLAIMS_FOLDER, DESTINATION_LOG, uncached
 from tabpfn_operators.scoring._manifest import read_manifest
 from tabpfn_operators.storage import Folder
+from tabpfn_operators.tables._source import RowSource
 
 
 @dataclass(frozen=True)
@@ -91,4 +93,33 @@ def refuse_predictions(target: Folder) -> None:
         raise DestinationError(
             f"{target.url} holds the predictions of a single call ({PREDICTIONS_FILE}), which whoever reads the folder "
             f"would take for a part of these. Choose another folder, or remove it and {LINEAGE_FILE}. Nothing was sent."
+        )
+
+
+def refuse_own_source(target: Folder, source: object, table: RowSource) -> None:
+    """Refuse a destination in the folder that is read: the next scoring would read these predictions as rows.
+
+    Args:
+        target: The destination.
+        source: What the caller named as source: the name of a file, folder or pattern, or some of them.
+        table: What was found there.
+
+    Raises:
+        DestinationError: It lies there, or a file of the source lies in it; choose another folder.
+    """
+    files = {stored.path for stored in table.objects if type(stored.fs) is type(target.fs)}
+    named = source if isinstance(source, list | tuple) else [source]
+    for one in named if files else ():
+        if not isinstance(one, str | os.PathLike) or any(sign in str(one) for sign in "*?["):
+            continue
+        path = str(target.fs._strip_protocol(os.fspath(one))).rstrip("/")  # noqa: SLF001 - fsspec's own
+        if path not in files and f"{target.path}/".startswith(f"{path}/"):
+            raise DestinationError(
+                f"{target.url} lies in the folder that is scored, where the next scoring would read these predictions "
+                "as rows; choose another folder. Nothing was sent."
+            )
+    if any(path.startswith(f"{target.path}/") for path in files):
+        raise DestinationError(
+            f"{target.url} holds files of the source, which would be mixed with the predictions; choose another "
+            "folder. Nothing was sent."
         )

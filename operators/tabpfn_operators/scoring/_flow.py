@@ -21,10 +21,10 @@ from tabpfn_operators.places import new_owner
 from tabpfn_operators.progress import Progress
 from tabpfn_operators.quota import with_reset
 from tabpfn_operators.scoring._cutter import Cutter
-from tabpfn_operators.scoring._earlier import refuse_predictions
+from tabpfn_operators.scoring._earlier import refuse_own_source, refuse_predictions
 from tabpfn_operators.scoring._finish import finished, found_finished
 from tabpfn_operators.scoring._ledger import Ledger, Look
-from tabpfn_operators.scoring._manifest import damage
+from tabpfn_operators.scoring._manifest import damage, read_manifest
 from tabpfn_operators.scoring._order import ScoringOrder
 from tabpfn_operators.scoring._plan import Shard
 from tabpfn_operators.scoring._planning import Planned, plan_scoring
@@ -38,6 +38,9 @@ T = TypeVar("T")
 #: A limit per hour (contract 4.3) ends within this; no shard fails because of a limit that passes.
 _RATE_LIMIT_SECONDS = 3_900.0
 _NAMED = 10
+_SAY_RESEND = "on_unknown='resend' (--on-unknown resend) sends it again."
+#: Sendings in a row, beside those in flight, that may come to nothing before no more are begun.
+_IN_VAIN = 4
 
 
 async def score(
@@ -104,6 +107,7 @@ async def _opened(
     planned = await plan_scoring(session, order, expected=expected)
     await session.wire.call(partial(target.check_writable, keep=True))
     await session.wire.call(refuse_predictions, target)
+    await session.wire.call(refuse_own_source, target, order.reading.source, planned.table)
     return target, planned
 
 
@@ -133,6 +137,7 @@ class _Work:
         self._first: Scored | None = None
         self._shards = self._rows = 0
         self._begun: set[int] = set()
+        self._in_vain = 0
         self._cost = 0
 
     async def carry_out(
@@ -150,18 +155,23 @@ class _Work:
         """
         call = self._session.wire.call
         self._shards, self._rows = len(shards), sum(shard.rows for shard in shards)
-        await call(self._ledger.enter)
         try:
+            await call(self._ledger.enter)
             queue = await self._surveyed(shards)
             left = [shard for shard in shards if shard.index not in queue.done]
             billed = await self._scored(queue, left)
             await self._raise_failures(queue)
             # Nobody knows what earlier calls were charged for the others.
             total = billed if len(left) == len(shards) else None
-            return await call(close, [queue.done[shard.index] for shard in shards], self._first, total)
-        finally:
-            # Not over the wire, which a cancelled task cannot wait for.
-            self._ledger.leave()
+            closed = await call(close, [queue.done[shard.index] for shard in shards], self._first, total)
+        except Exception:
+            await call(self._ledger.leave)
+            raise
+        except BaseException:
+            self._ledger.leave()  # not over the wire, which a cancelled task cannot wait for
+            raise
+        await call(self._ledger.leave)
+        return closed
 
     async def _scored(self, queue: Queue, left: Sequence[Shard]) -> int | None:
         """Score what is left; return what was charged for it."""
@@ -199,8 +209,10 @@ class _Work:
     async def _surveyed(self, shards: Sequence[Shard]) -> Queue:
         """Find what is done, and hold its files against what was written down of them."""
         looks = await self._session.wire.call(self._ledger.survey, list(shards))
-        queue = Queue(self._in_turn([s for s, look in zip(shards, looks, strict=True) if not _done_before(look)]))
         done = [scored for scored in map(_done_before, looks) if scored is not None]
+        done += await self._session.wire.call(self._forgotten, shards, looks)
+        known = {scored.index for scored in done}
+        queue = Queue(self._in_turn([shard for shard in shards if shard.index not in known]))
         for scored, wrong in zip(done, await self._session.wire.call(damage, self._target, done), strict=True):
             if wrong is None:
                 queue.finish(scored)
@@ -211,6 +223,14 @@ class _Work:
             queue.again(shard)
         self._tell(queue)
         return queue
+
+    def _forgotten(self, shards: Sequence[Shard], looks: Sequence[Look]) -> list[ScoredShard]:
+        """Find what the manifest of this plan has and the ledger has not, because somebody has removed `_claims`."""
+        unknown = {shard.index for shard, look in zip(shards, looks, strict=True) if look.entry is None}
+        manifest = read_manifest(self._target) if unknown else None
+        if manifest is None or manifest.plan.plan_id != self._planned.plan.plan_id:
+            return []
+        return [scored for scored in manifest.shards if scored.index in unknown]
 
     def _in_turn(self, shards: Sequence[Shard]) -> list[Shard]:
         """Begin elsewhere than others do, so that fifty processes do not ask for the same shard."""
@@ -259,7 +279,7 @@ class _Work:
             return
         for shard, look in zip(shards, looks, strict=True):
             if look.state != "busy":
-                queue.again(shard)
+                queue.freed(shard)
 
     async def _settle(self, desk: Desk, queue: Queue, shard: Shard) -> None:
         call, ledger = self._session.wire.call, self._ledger
@@ -275,6 +295,7 @@ class _Work:
         self._terms.progress(Progress("prepare", 0, shard.rows, "rows", shard.index))
         made = await score_shard(desk, shard)
         self._first = self._first or made
+        self._in_vain = 0
         queue.finish(made.shard)
 
     async def _taken(self, shard: Shard, look: Look) -> bool:
@@ -285,13 +306,11 @@ class _Work:
         cost = "at a price that nobody knows" if price is None else f"for about {price:,} tokens"
         told = f"Shard {shard.name} was sent {cost}, and nobody knows what came of it"
         if self._terms.on_unknown == "raise":
-            raise _StaysUnknown(
-                f"{told}; it was possibly charged. Look at the account's usage; on_unknown='resend' sends it again."
-            )
+            raise _StaysUnknown(f"{told}; it was possibly charged. Look at the account's usage. {_SAY_RESEND}")
         if not await call(ledger.count_resend, shard, self._terms.resends):
             raise _StaysUnknown(
                 f"{told}; all {self._terms.resends} resends of this scoring are used up. Look at the account's usage; "
-                "a greater max_resends sends it again."
+                "a greater max_resends (--max-resends) sends it again."
             )
         log.warning("%s; it is sent again, and possibly charged twice.", told)
         return await call(partial(ledger.take, shard, resend=True))
@@ -300,12 +319,19 @@ class _Work:
         """Look again at a shard that was sent from here just now, unless it was not and is not to be sent again."""
         first = shard.index not in self._begun
         self._begun.add(shard.index)
+        self._in_vain += 1
+        if self._in_vain > self._terms.concurrency + _IN_VAIN:
+            # All that was in flight, and some after it: the next would be charged in vain as well.
+            queue.fail(shard, error)
+            queue.stop(error)
+            return
         if self._terms.on_unknown == "resend" and first and self._is_affordable():
-            log.warning("Shard %s: %s", shard.name, error.message)
+            reason = error.message.partition(" after the request")[0].removeprefix(f"Shard {shard.name} ")
+            log.warning("Shard %s: nobody knows what came of it (%s).", shard.name, reason.rstrip("."))
             queue.again(shard)
             return
         if self._terms.on_unknown == "raise":
-            error.message += " on_unknown='resend' sends it again."
+            error.message += f" {_SAY_RESEND}"
             error.args = (error.message, *error.args[1:])
         queue.fail(shard, error)
 
@@ -328,8 +354,7 @@ class _Work:
         """Raise what ended the call, with what is done and what to do next."""
         if queue.error is None and not queue.failed:
             return
-        total = self._planned.plan.shards
-        kept = f"{len(queue.done)} of {total} shards are done and kept; run again for the rest."
+        kept = f"{len(queue.done)} of {self._shards} shards are done and kept."
         error = queue.error
         if error is None:
             error = next(iter(queue.failed.values()))
@@ -338,7 +363,7 @@ class _Work:
             kept = f"Shards {names}{more} stay so. {kept}" if len(queue.failed) > 1 else kept
         if isinstance(error, QuotaExceededError):
             error = await with_reset(self._session, error)
-        error.message = f"{error.message.rstrip()} {kept}"
+        error.message = f"{error.message.rstrip('. ')}. {kept}"
         error.args = (error.message, *error.args[1:])
         raise error
 

@@ -30,13 +30,11 @@ from tabpfn_operators.scoring._entries import (
 )
 from tabpfn_operators.scoring._page import APPENDS, Page
 from tabpfn_operators.scoring._plan import Shard
-from tabpfn_operators.scoring._presence import Presence
+from tabpfn_operators.scoring._presence import LEAVE_SECONDS, Presence
 from tabpfn_operators.storage import Folder
 
 #: Seconds that a lease lives unless it is renewed, as it is at a third of that (issue 6).
 LEASE_SECONDS = 60.0
-#: Seconds that leaving waits for a renewal under way.
-_LEAVE_SECONDS = 5.0
 #: As many are listed one by one, since a plan may have thousands of others.
 _FEW = 8
 
@@ -125,9 +123,9 @@ class Ledger:
         """
         self._ended.set()
         if self._thread.is_alive():
-            self._thread.join(_LEAVE_SECONDS)
+            self._thread.join(LEAVE_SECONDS)
         for name, page in self._all_pages():
-            if not page.lock.acquire(timeout=_LEAVE_SECONDS):
+            if not page.lock.acquire(timeout=LEAVE_SECONDS):
                 continue  # a request to the storage that hangs; the lease will expire
             try:
                 if page.log.entry is not None and page.log.entry.phase == "sent":
@@ -211,6 +209,8 @@ class Ledger:
                 return False
             last = page.log.known()
             state = page.state(last)
+            if page.held:
+                return False  # by another thread
             resends = last.resends if last is not None else 0
             if state == "unknown" and resend:
                 resends += 1
@@ -350,7 +350,8 @@ class Ledger:
         page = self._page(shard)
         with page.lock:
             last = page.log.known()
-            return last is not None and last.phase == "done" and page.append("free", last.resends, lives=False)
+            # Charged, and soon once more: the manifest names it as it does a sending of unknown outcome.
+            return last is not None and last.phase == "done" and page.append("free", last.resends + 1, lives=False)
 
     def holds(self, shard: Shard) -> bool:
         """Tell whether a shard is in this worker's hands, by this machine's clock."""

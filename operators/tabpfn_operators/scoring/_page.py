@@ -75,7 +75,7 @@ class Page:
         """
         for _ in range(APPENDS):
             last = self.log.entry
-            if last is None or last.owner != self.owner:
+            if last is None or last.owner != self.owner or last.phase == "done":
                 self.held = False
                 return False
             # What is refused by an entry of one's own had been written by a request that had no answer.

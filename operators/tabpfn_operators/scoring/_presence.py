@@ -31,7 +31,7 @@ from tabpfn_operators.storage import Folder, trouble
 #: Looks at a destination that others take at the same time.
 _LOOKS = 20
 #: Seconds that leaving waits for a renewal under way.
-_LEAVE_SECONDS = 5.0
+LEAVE_SECONDS = 5.0
 
 
 def alive_leases(folder: Folder, plan_id: str, *, now: float, skew: float = SKEW_SECONDS) -> list[float]:
@@ -161,7 +161,7 @@ class Presence:
             StorageError: The storage did not answer; the lease will expire.
         """
         self._left = True  # what waits for the lock sees it
-        if not self._lock.acquire(timeout=_LEAVE_SECONDS):
+        if not self._lock.acquire(timeout=LEAVE_SECONDS):
             raise StorageError(f"{display(self._fs, self._file)} is still being written to; its lease will expire.")
         try:
             self._fs.rm_file(self._file)

@@ -74,6 +74,12 @@ class Queue:
             self._others.pop(shard.index, None)
             self._waiting.append(shard)
 
+    def freed(self, shard: Shard) -> None:
+        """Put a shard back that another process had and has no more; once, however many have looked at it."""
+        with self._lock:
+            if self._others.pop(shard.index, None) is not None:
+                self._waiting.append(shard)
+
     def finish(self, scored: ScoredShard) -> None:
         """Note that a shard is done."""
         with self._lock:

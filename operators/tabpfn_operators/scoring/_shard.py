@@ -1,7 +1,7 @@
 """Score one shard: take it, upload, predict once, write, and say so in the ledger."""
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -27,7 +27,9 @@ from tabpfn_operators.errors import (
 )
 from tabpfn_operators.predict import Made, upload_and_predict
 from tabpfn_operators.progress import Progress, ProgressCallback, ignore
-from tabpfn_operators.scoring._cutter import Cutter, ShardRows
+from tabpfn_operators.reading import Reading
+from tabpfn_operators.scoring._cutter import Cutter
+from tabpfn_operators.scoring._kept import kept_here
 from tabpfn_operators.scoring._ledger import Ledger
 from tabpfn_operators.scoring._order import ScoringOrder
 from tabpfn_operators.scoring._part import WrittenParts, put, written_parts
@@ -171,6 +173,15 @@ async def score_shard(desk: Desk, shard: Shard) -> Scored:
         )
         # A server that failed may do better next time; a full disk or an answer of another shape would cost again.
         raise (told if isinstance(error, ServerError) else SpentError(told)) from None
+    except Exception as error:
+        if not sending.sent:
+            raise
+        await wire.call(desk.ledger.doubt, shard)
+        bug = OutcomeUnknownError(
+            f"Shard {shard.name} was sent and probably charged, and this package failed with its predictions "
+            f"({type(error).__name__}); report it."
+        )
+        raise SpentError(bug) from error
     return scored
 
 
@@ -181,8 +192,16 @@ def _is_done(desk: Desk, shard: Shard) -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """What is sent of a shard, and what reads the columns that are kept of it."""
+
+    reading: Reading
+    kept: Callable[[], Iterator[Any]]
+
+
 @contextlib.asynccontextmanager
-async def _rows(desk: Desk, shard: Shard) -> AsyncIterator[ShardRows]:
+async def _rows(desk: Desk, shard: Shard) -> AsyncIterator[_Rows]:
     wire = desk.session.wire
     steps = desk.cutter.steps(shard)
     try:
@@ -192,16 +211,19 @@ async def _rows(desk: Desk, shard: Shard) -> AsyncIterator[ShardRows]:
     finally:
         steps.close()
     rows = await wire.call(desk.cutter.open, shard)
+    kept = contextlib.ExitStack()
     try:
+        read = await wire.call(lambda: kept.enter_context(kept_here(rows.kept)))
         if partition_by := desk.planned.plan.partition_by:
-            await wire.call(lambda: check_folders(rows.kept(), partition_by, f"Shard {shard.name}"))
-        yield rows
+            await wire.call(lambda: check_folders(read(), partition_by, f"Shard {shard.name}"))
+        yield _Rows(rows.reading, read)
     finally:
+        kept.close()
         rows.close()
 
 
 def _predicted(
-    desk: Desk, shard: Shard, rows: ShardRows, sending: _Sending
+    desk: Desk, shard: Shard, rows: _Rows, sending: _Sending
 ) -> contextlib.AbstractAsyncContextManager[Made]:
     return upload_and_predict(
         desk.session,
@@ -218,7 +240,7 @@ def _predicted(
     )
 
 
-async def _kept(desk: Desk, shard: Shard, rows: ShardRows, made: Made) -> Scored:
+async def _kept(desk: Desk, shard: Shard, rows: _Rows, made: Made) -> Scored:
     """Write the predictions and put them in place; what is paid for is not given up at the first refusal."""
     plan = desk.planned.plan
     with contextlib.ExitStack() as stack:
