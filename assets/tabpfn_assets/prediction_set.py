@@ -55,8 +55,8 @@ class PredictionSet(Record):
         plan_id: The scoring that made it; None for a single prediction.
         manifest_uri: Where the scoring's manifest is: part files, their hashes, charges and resends.
         shards: Predictions that the rows were cut into.
-        resends: Predictions that were sent again because nobody knew what came of an earlier sending: possibly charged
-            twice.
+        resends: Predictions that were sent again, because nobody knew what came of an earlier sending or its files were
+            gone: possibly charged twice.
         run: The engine run that made it.
         packages: Versions of the packages that took part.
         created_at: When it was written (UTC).

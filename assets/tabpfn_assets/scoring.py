@@ -41,7 +41,8 @@ class ScoredShard(Record):
         test_set_upload_id: The upload that was predicted.
         estimated_cost: Estimated tokens of one sending (credits where the server's pricing is an old one); None where
             nobody asked.
-        resends: Sendings before this one whose outcome nobody knows: each was possibly charged as well.
+        resends: Sendings before this one whose outcome nobody knows, or whose files are gone: each was possibly charged
+            as well.
         timings: Seconds by stage, as the server reported them.
         metadata: What the server said about the call (contract 5).
         scored_at: When its files were complete (UTC).
@@ -60,7 +61,7 @@ class ScoredShard(Record):
 
 
 class Resend(Record):
-    """A prediction that was sent again because nobody knows what came of an earlier sending.
+    """A prediction that was sent again: nobody knows what came of an earlier sending, or its files are gone.
 
     Args:
         shard: Which shard it is, counted from 0.

@@ -1,6 +1,7 @@
 """An S3 server on this machine, and clients of it that know nothing of one another."""
 
 import os
+import threading
 import uuid
 
 import pytest
@@ -13,13 +14,23 @@ settings.load_profile("tabpfn")
 @pytest.fixture(scope="session")
 def s3_url():
     """Address of moto's S3 server, which lives as long as the session."""
+    from moto.s3 import responses
     from moto.server import ThreadedMotoServer
 
+    put, one_at_a_time = responses.S3Response.put_object, threading.Lock()
+
+    def put_object(self, *arguments, **options):
+        # S3 decides a conditional PUT in one step. moto looks first and then writes, and on a busy machine lets two win.
+        with one_at_a_time:
+            return put(self, *arguments, **options)
+
+    responses.S3Response.put_object = put_object
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+    responses.S3Response.put_object = put
 
 
 @pytest.fixture(autouse=True)

@@ -18,14 +18,16 @@ VALUES = {
     "number": st.integers(-3, 3) | st.none(),
     "truth": st.booleans() | st.none(),
     "day": st.dates(dt.date(2026, 1, 1), dt.date(2026, 1, 3)) | st.none(),
+    "category": st.text("ab/", max_size=2) | st.none(),
 }
-KINDS = {"text": pa.string(), "number": pa.int64(), "truth": pa.bool_(), "day": pa.date32()}
+KINDS = {"text": pa.string(), "number": pa.int64(), "truth": pa.bool_(), "day": pa.date32(), "category": pa.string()}
 
 
 @st.composite
 def tables(draw):
     rows = draw(st.lists(st.fixed_dictionaries(VALUES), min_size=1, max_size=30))
-    schema = pa.schema([*KINDS.items(), ("row", pa.int64())])
+    kinds = {**KINDS, "category": pa.dictionary(pa.int8(), pa.string()), "row": pa.int64()}
+    schema = pa.schema(list(kinds.items()))
     return pa.Table.from_pylist([{**row, "row": number} for number, row in enumerate(rows)], schema=schema)
 
 
@@ -33,7 +35,7 @@ def tables(draw):
 def test_every_row_is_in_one_folder_in_order(table, names):
     parts = list(by_folder(table, names))
     assert sorted(row for _, part in parts for row in part["row"].to_pylist()) == list(range(table.num_rows))
-    assert len({folder for folder, _ in parts}) <= len(parts)
+    assert len({folder for folder, _ in parts}) == len(parts)
     for folder, part in parts:
         rows = part["row"].to_pylist()
         assert rows == sorted(rows)
@@ -58,6 +60,13 @@ def test_too_many_folders_are_refused_before_anything_is_sent():
     with pytest.raises(InvalidInputError, match=r"Shard 00003 would be spread over more than 500 folders by shop"):
         check_folders(iter([batch]), ["shop"], "Shard 00003")
     check_folders(iter([batch.slice(1)]), ["shop"], "Shard 00003")
+
+
+def test_columns_that_name_no_folders_and_batches_without_rows_are_passed_over():
+    batch = pa.record_batch({"shop": pa.array(["n", "s"]), "note": pa.array(["a", "b"]).cast(pa.string_view())})
+    check_folders(iter([batch.slice(0, 0), batch]), ["shop"], "Shard 00000")
+    with pytest.raises(InvalidInputError, match="has 300 letters"):
+        check_folders(iter([batch, pa.record_batch({"shop": ["x" * 300], "note": ["a"]})]), ["shop"], "Shard 00000")
 
 
 def test_a_value_that_is_too_long_for_a_folder_is_refused():

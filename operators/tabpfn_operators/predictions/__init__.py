@@ -1,5 +1,6 @@
 """Predictions: what can be asked for, answers of any size in bounded memory, and the Parquet they become."""
 
+from tabpfn_operators.predictions._kept import is_storable, movable_type
 from tabpfn_operators.predictions._output import (
     DEFAULT_QUANTILES,
     OUTPUT_TYPES,
@@ -10,7 +11,7 @@ from tabpfn_operators.predictions._output import (
     probability_column,
     quantile_column,
 )
-from tabpfn_operators.predictions._parquet import RowsToWrite, parquet_writer, write_parquet
+from tabpfn_operators.predictions._parquet import ROW_GROUP_BYTES, RowsToWrite, parquet_writer, write_parquet
 from tabpfn_operators.predictions._reader import AnswerReader
 from tabpfn_operators.predictions._shelf import check_room
 from tabpfn_operators.predictions._stored import AnswerIntake, Prediction, StoredPrediction
@@ -18,6 +19,7 @@ from tabpfn_operators.predictions._stored import AnswerIntake, Prediction, Store
 __all__ = [
     "DEFAULT_QUANTILES",
     "OUTPUT_TYPES",
+    "ROW_GROUP_BYTES",
     "AnswerIntake",
     "AnswerReader",
     "Prediction",
@@ -27,6 +29,8 @@ __all__ = [
     "check_room",
     "column_names",
     "default_output_type",
+    "is_storable",
+    "movable_type",
     "numbers_of_row",
     "parquet_writer",
     "probability_column",

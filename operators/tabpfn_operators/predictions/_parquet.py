@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tabpfn_operators.predictions._columns import Columns
+from tabpfn_operators.predictions._kept import KeptRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +82,7 @@ class RowsToWrite:
         import pyarrow as pa
 
         self._columns = columns
-        self._beside = None if kept is None else _Beside(kept)
+        self._beside = None if kept is None else KeptRows(kept)
         metadata = {"tabpfn.fitted_train_set_id": fitted_train_set_id}
         if columns.borders is not None:
             metadata["tabpfn.borders"] = json.dumps(columns.borders)
@@ -107,42 +108,9 @@ class RowsToWrite:
         return pa.Table.from_arrays([*kept, *predicted.columns], schema=self.schema)
 
 
-def _rows_of_group(columns: Columns, beside: "_Beside | None") -> int:
+def _rows_of_group(columns: Columns, beside: KeptRows | None) -> int:
     looked_at = columns.batch(0, min(_LOOKED_AT, columns.rows))
-    of_row = looked_at.nbytes / looked_at.num_rows + (beside.bytes_of_row if beside else 0.0)
+    of_row = looked_at.nbytes / looked_at.num_rows
+    if beside is not None:
+        of_row += beside.bytes_of_row(_LOOKED_AT, ROW_GROUP_BYTES)
     return max(1, int(ROW_GROUP_BYTES / max(of_row, 1.0)))
-
-
-class _Beside:
-    """Columns that arrive in batches of their own sizes."""
-
-    def __init__(self, batches: "Iterator[pa.RecordBatch]") -> None:
-        self._batches = batches
-        self._first: list[pa.RecordBatch] = [next(batches)]
-        self.schema = self._first[0].schema
-
-    @property
-    def bytes_of_row(self) -> float:
-        """About the bytes of one row."""
-        return sum((batch.nbytes / max(batch.num_rows, 1) for batch in self._first), 0.0)
-
-    def take(self, rows: int) -> "list[pa.Array]":
-        """Return the next rows, in one piece for each column."""
-        import pyarrow as pa
-
-        parts: list[pa.RecordBatch] = []
-        while rows:
-            batch = self._first.pop() if self._first else next(self._batches, None)
-            if batch is None:
-                raise ValueError("the source has fewer rows than were predicted")
-            parts.append(batch.slice(0, rows))
-            if batch.num_rows > rows:
-                self._first.append(batch.slice(rows))
-            rows -= parts[-1].num_rows
-        table = pa.Table.from_batches(parts, schema=self.schema).combine_chunks()
-        return [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in table.columns]
-
-    def check_over(self) -> None:
-        """Refuse rows that are left."""
-        if any(batch.num_rows for batch in (*self._first, *self._batches)):
-            raise ValueError("the source has more rows than were predicted")

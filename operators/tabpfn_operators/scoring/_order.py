@@ -8,7 +8,7 @@ from tabpfn_assets import FittedModel
 from tabpfn_operators import preflight
 from tabpfn_operators.errors import InvalidInputError
 from tabpfn_operators.parquet import column_problems, features_of, index_columns
-from tabpfn_operators.predictions import check_output, column_names
+from tabpfn_operators.predictions import check_output, column_names, is_storable
 from tabpfn_operators.reading import Reading
 from tabpfn_operators.scoring._partitions import type_problems
 from tabpfn_operators.tables._source import RowSource
@@ -126,16 +126,8 @@ def check_columns(order: ScoringOrder, table: RowSource) -> None:
 
 def _unwritable(table: RowSource, keep: Sequence[str]) -> list[str]:
     """List the kept columns that Parquet has no type for; an import of Arrow is not paid for where nothing is kept."""
-    if not keep:
-        return []
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    problems = []
-    for name in keep:
-        field = table.schema.field(name)
-        try:
-            pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
-        except pa.ArrowException:
-            problems.append(f"column {name!r} is to be kept and is {field.type}, which Parquet cannot hold; cast it")
-    return problems
+    return [
+        f"column {name!r} is to be kept and is {table.schema.field(name).type}, which Parquet cannot hold; cast it"
+        for name in keep
+        if not is_storable(table.schema.field(name))
+    ]

@@ -6,15 +6,15 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from tabpfn_assets import PartFile
 from tabpfn_operators._stored import class_path
 from tabpfn_operators.errors import DestinationError, InvalidInputError, SourceChangedError, TabPFNError
 from tabpfn_operators.predictions import RowsToWrite, StoredPrediction, parquet_writer
-from tabpfn_operators.scoring._partitions import by_folder
+from tabpfn_operators.scoring._folders import RowsByFolder
 from tabpfn_operators.scoring._plan import Shard
 from tabpfn_operators.storage import Folder, trouble
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 #: Their `put_file` completes an object last: a reader sees all of it or nothing.
 _WHOLE = ("s3fs.core.S3FileSystem", "gcsfs.core.GCSFileSystem", "adlfs.spec.AzureBlobFileSystem")
 _READ_BYTES = 1 << 20
-#: Arrow bytes that wait for more rows of their folder.
-_WAITING_BYTES = 16 << 20
+#: Letters of a reason of Arrow's.
+_REASON_LETTERS = 200
 #: Shards are written one at a time: allocators keep memory for each thread that ever was at it (measured with four in
 #: flight: 55 to 80 MiB, else 100 to 130), and a second would not be faster than the server's rate.
 _WRITING = threading.Lock()
@@ -68,9 +68,12 @@ def written_parts(
         The files, which go with the context: one, or one for each folder.
 
     Raises:
-        InvalidInputError: The temporary folder is full; set TMPDIR to a larger disk.
+        InvalidInputError: The temporary folder is full; set TMPDIR to a larger disk. Or Parquet cannot hold a value
+            that is kept; keep other columns, or cast them in the source.
         SourceChangedError: The source has other rows than were predicted; run again.
     """
+    import pyarrow as pa
+
     with tempfile.TemporaryDirectory(prefix="tabpfn-part-", ignore_cleanup_errors=True) as place:
         try:
             with _WRITING:
@@ -80,6 +83,12 @@ def written_parts(
                     )
                 finally:
                     _release_memory()
+        except pa.ArrowException as error:
+            raise InvalidInputError(
+                f"Shard {shard.name}: the predictions and what is kept beside them cannot be written as Parquet: "
+                f"{_reason(error)}. They were billed; keep other columns, or cast them in the source, before you run "
+                "again."
+            ) from None
         except ValueError as error:
             raise SourceChangedError(
                 f"Shard {shard.name}: {error}; was it written to meanwhile? Run again when nobody does. The prediction "
@@ -105,11 +114,19 @@ def _written(
     first = next(kept, None)
     beside = None if first is None else _chain(first, kept)
     rows = RowsToWrite(prediction.columns, fitted_train_set_id=fitted_train_set_id, kept=beside)
-    with _Writers(place, rows.schema, partition_by) as writers:
+    if partition_by:
+        with RowsByFolder(place, rows.schema, partition_by) as folders:
+            for table in rows.groups():
+                folders.add(table)
+                del table
+            named = tuple(_named(plan_id, shard, *each) for each in folders.files())
+        return named, tuple(folders.schema.names)
+    path = place / "part.parquet"
+    with parquet_writer(path, rows.schema) as writer:
         for table in rows.groups():
-            writers.write(table)
+            writer.write_table(table, row_group_size=table.num_rows)
             del table
-    return tuple(_named(plan_id, shard, *each) for each in writers.finished()), tuple(writers.schema.names)
+    return (_named(plan_id, shard, "", path, prediction.columns.rows),), tuple(rows.schema.names)
 
 
 def _release_memory() -> None:
@@ -120,74 +137,14 @@ def _release_memory() -> None:
     pa.system_memory_pool().release_unused()
 
 
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:_REASON_LETTERS].rstrip(". ")
+
+
 def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
     yield first
     yield from rest
-
-
-@dataclass
-class _File:
-    path: Path
-    rows: int = 0
-    waiting: "list[pa.Table]" = field(default_factory=list)
-    writer: Any = None
-
-
-class _Writers:
-    """One file, or one for each folder; rows of a folder wait for more, so that row groups are not tiny."""
-
-    def __init__(self, place: Path, schema: "pa.Schema", partition_by: Sequence[str]) -> None:
-        import pyarrow as pa
-
-        self._place = place
-        self._names = tuple(partition_by)
-        self._files: dict[str, _File] = {}
-        self._waiting = 0
-        self.schema = pa.schema([each for each in schema if each.name not in self._names], metadata=schema.metadata)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._close, stopped=kind is not None)
-            if kind is None:
-                self._flush()
-
-    def write(self, table: "pa.Table") -> None:
-        """Take rows of the size of a row group."""
-        parts = by_folder(table, self._names) if self._names else (("", table),)
-        for folder, rows in parts:
-            file = self._files.setdefault(folder, _File(self._place / f"{len(self._files)}.parquet"))
-            file.waiting.append(rows)
-            file.rows += rows.num_rows
-            self._waiting += rows.nbytes
-        if not self._names or self._waiting > _WAITING_BYTES:
-            self._flush()
-
-    def finished(self) -> Iterator[tuple[str, Path, int]]:
-        """Yield each file's folder, place and rows."""
-        for folder, file in sorted(self._files.items()):
-            yield folder, file.path, file.rows
-
-    def _close(self, *, stopped: bool) -> None:
-        for file in self._files.values():
-            # What stopped the writing says more than that a footer could not follow.
-            with contextlib.suppress(OSError) if stopped else contextlib.nullcontext():
-                if file.writer is not None:
-                    file.writer.close()
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        for file in self._files.values():
-            if not file.waiting:
-                continue
-            group = pa.concat_tables(file.waiting)
-            file.writer = file.writer or parquet_writer(file.path, self.schema)
-            file.writer.write_table(group.replace_schema_metadata(self.schema.metadata), row_group_size=group.num_rows)
-            file.waiting.clear()
-        self._waiting = 0
 
 
 def _named(plan_id: str, shard: Shard, folder: str, path: Path, rows: int) -> tuple[Path, PartFile]:

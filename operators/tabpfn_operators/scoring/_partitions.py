@@ -9,7 +9,7 @@ from tabpfn_operators.errors import InvalidInputError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Folders of one shard: each is a file of its own, all of them open until the shard is written.
+#: Folders of one shard: each is a file of its own.
 MOST_FOLDERS = 500
 #: What Hive, and all that read its folders, call the folder of rows without a value.
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -61,25 +61,32 @@ def by_folder(table: "pa.Table", names: Sequence[str]) -> "Iterator[tuple[str, p
     import numpy as np
     import pyarrow as pa
 
+    if not table.num_rows:
+        return
     codes = np.zeros(table.num_rows, np.int64)
     texts: list[list[str]] = []
     for name in names:
-        encoded = table.column(name).combine_chunks().dictionary_encode(null_encoding="encode")
+        column = table.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        encoded = column.combine_chunks().dictionary_encode(null_encoding="encode")
         encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
-        values = encoded.dictionary.to_pylist()
-        texts.append([_text(name, value) for value in values])
-        codes = codes * len(values) + encoded.indices.to_numpy(zero_copy_only=False)
-    rest = table.drop_columns(list(names))
+        found: dict[str, int] = {}
+        # Values may share a folder, as null and the empty text do.
+        places = [found.setdefault(_text(name, value), len(found)) for value in encoded.dictionary.to_pylist()]
+        texts.append(list(found))
+        # Not `to_numpy`, which imports pandas.
+        codes = codes * len(found) + np.array(places, np.int64)[np.from_dlpack(encoded.indices)]
     order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    chosen = pa.Array.from_buffers(pa.int64(), order.size, [None, pa.py_buffer(order.astype(np.int64, copy=False))])
+    rows = table.drop_columns(list(names)).take(chosen)
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1)).tolist()
     for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
         code, parts = int(codes[order[start]]), list[str]()
         for each in reversed(texts):
             code, place = divmod(code, len(each))
             parts.append(each[place])
-        places = np.ascontiguousarray(order[start:stop], np.int64)
-        chosen = pa.Array.from_buffers(pa.int64(), places.size, [None, pa.py_buffer(places)])
-        yield "/".join(reversed(parts)), rest.take(chosen)
+        yield "/".join(reversed(parts)), rows.slice(start, stop - start)
 
 
 def check_folders(kept: "Iterator[pa.RecordBatch]", names: Sequence[str], shown: str) -> None:
@@ -97,7 +104,8 @@ def check_folders(kept: "Iterator[pa.RecordBatch]", names: Sequence[str], shown:
 
     found: set[str] = set()
     for batch in kept:
-        found.update(folder for folder, _ in by_folder(pa.Table.from_batches([batch]), names))
+        # Not what else is kept, some kinds of which Arrow can take no rows of.
+        found.update(folder for folder, _ in by_folder(pa.Table.from_batches([batch.select(names)]), names))
         if len(found) > MOST_FOLDERS:
             raise InvalidInputError(
                 f"{shown} would be spread over more than {MOST_FOLDERS:,} folders by {', '.join(names)}; partition by "
