@@ -20,7 +20,7 @@ def s3_url():
     put, one_at_a_time = responses.S3Response.put_object, threading.Lock()
 
     def put_object(self, *arguments, **options):
-        # S3 decides a conditional PUT in one step. moto looks first and then writes, and on a busy machine lets two win.
+        # S3 decides a conditional PUT in one step; moto looks, then writes, and on a busy machine lets two win.
         with one_at_a_time:
             return put(self, *arguments, **options)
 
