@@ -288,14 +288,6 @@ def test_what_is_unfinished_goes_on(score, unfinished, runs, out):
     assert pq.read_table(out).num_rows == 25
 
 
-def test_nothing_to_go_on_with(score, out, journal, runs):
-    ran = score("--resume")
-    assert ran.code == 2
-    assert "holds nothing to go on with" in ran.err
-    assert "25 rows in 5 shards, about 50,000 tokens" in ran.err
-    assert (journal.puts(), runs(), out.exists()) == ([], 0, False)
-
-
 def test_another_scoring_is_not_begun_by_mistake(score, write, source, out, runs):
     assert score().code == 0
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
@@ -311,7 +303,7 @@ def test_another_scoring_is_not_begun_by_mistake(score, write, source, out, runs
             assert ran.code == 2, told
             assert told in ran.err
             assert "holds the complete scoring" in ran.err
-            assert ("--replace" in ran.err) is (not resume)
+            assert "--replace" in ran.err
     table = pq.read_table(source)
     write(table.set_column(0, "x", pa.array([0.5] * 25)), "keyed.parquet")
     assert "another source (a file that was written again is another)." in score().err
@@ -348,8 +340,21 @@ def test_a_replacing_scoring_goes_on_without_saying_so_again(score, control, out
     assert not old & {path.name for path in out.glob("part-*")}
 
 
-def test_resume_and_replace_exclude_each_other(score):
-    ran = score("--resume", "--replace")
+def test_resume_begins_where_there_is_nothing(score, runs):
+    ran = score("--resume")
+    assert (ran.code, runs()) == (0, 5)
+
+
+def test_no_resume_wants_an_empty_folder(score, out, runs):
+    assert score("--no-resume").code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    ran = score("--no-resume")
+    assert ran.code == 2
+    assert "holds this scoring, complete, and --no-resume begins in an empty folder only" in ran.err
+    assert score("--no-resume", "--output-type", "preds").code == 2
+    assert before == {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    assert runs() == 5
+    ran = score("--no-resume", "--replace")
     assert ran.code == 2
     assert "pass one of them" in ran.err
 

@@ -16,25 +16,24 @@ def admit(earlier: Earlier, plan: ScoringPlan, url: str, *, resume: bool, replac
         earlier: What the destination holds.
         plan: The scoring.
         url: The destination, without secrets.
-        resume: Whether it is only to go on.
+        resume: Whether it may go on with what is there of it.
         replace: Whether what other scorings have left may go.
 
     Raises:
         DestinationError: It is refused; the message says what is there, and what to do.
     """
-    if earlier.predictions or earlier.holds(plan.plan_id) or replace:
+    if earlier.predictions or replace or (resume and earlier.holds(plan.plan_id)):
         return  # predictions of a single call are refused by whoever scores beside them
+    if earlier.holds(plan.plan_id):
+        raise DestinationError(
+            f"{url} holds {destination_fact(earlier, plan)}, and --no-resume begins in an empty folder only. Leave it "
+            "out to go on, or choose another folder. Nothing was sent."
+        )
     if not earlier.empty:
-        replacing = "" if resume else " for this one, or pass --replace: what is there goes when this one is complete"
         raise DestinationError(
             f"{url} holds {_others(earlier, plan)}. {_difference(earlier, plan)} To go on with what is there, correct "
-            f"what is another by mistake. Otherwise choose another folder{replacing}. Nothing was sent."
-        )
-    if resume:
-        cost = "" if plan.estimated_cost is None else f", about {plan.estimated_cost:,} tokens"
-        raise DestinationError(
-            f"{url} holds nothing to go on with. Check the path, or leave out --resume to begin: {plan.rows:,} rows in "
-            f"{plan.shards:,} shards{cost}. Nothing was sent."
+            "what is another by mistake. Otherwise choose another folder for this one, or pass --replace: what is "
+            "there goes when this one is complete. Nothing was sent."
         )
 
 

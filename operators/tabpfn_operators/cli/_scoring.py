@@ -185,7 +185,7 @@ def how_to_go_on(predicting: list[int]) -> str:
     Args:
         predicting: Shards that may have been sent and had no answer.
     """
-    again = "The same command goes on; with --resume it refuses to do anything else."
+    again = "The same command, with --resume or without, goes on."
     if not predicting:
         return f"Interrupted. What is done is kept. {again}"
     names = ", ".join(f"{shard:05d}" for shard in predicting[:_NAMED])

@@ -52,8 +52,11 @@ def score(
     cast: CastOption = None,
     recompress: RecompressOption = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Only go on: refuse where DESTINATION holds nothing of this very scoring.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--resume/--no-resume", help="Go on with what DESTINATION has of this very scoring, or refuse to."
+        ),
+    ] = True,
     replace: Annotated[
         bool, typer.Option("--replace", help="Other scorings in DESTINATION may go, once this one is complete.")
     ] = False,
@@ -83,8 +86,8 @@ def score(
     from tabpfn_operators.scoring import find_earlier
     from tabpfn_operators.storage import folder
 
-    if resume and replace:
-        raise ConfigurationError("--resume goes on with this scoring, --replace gives another up; pass one of them.")
+    if replace and not resume:
+        raise ConfigurationError("--no-resume wants an empty destination, --replace does not; pass one of them.")
     check_max_cost(max_cost)
     fitted = find_model(model, store)
     target = folder(destination, None)
@@ -103,7 +106,7 @@ def score(
     with Client(base_url=base_url, openlineage=openlineage) as client:
         earlier = find_earlier(target)
         # A source that has to be decoded is read for it; where nothing can be lost, once is enough.
-        plan = None if earlier.empty and not (resume or plan_only) else client.plan_score(fitted, source, **common)
+        plan = None if earlier.empty and not plan_only else client.plan_score(fitted, source, **common)
         if plan is not None and plan_only:
             _show_plan(plan, earlier, max_cost, as_json=as_json)
             return
