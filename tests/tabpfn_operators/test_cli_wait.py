@@ -62,6 +62,15 @@ def test_the_record_of_a_streamed_fit_is_handed_over_too(client, classification)
     assert handed_over.fitted_train_set_id == model.fitted_train_set_id
 
 
+@pytest.fixture
+def _nobody_ignores_it():
+    """Under `nohup` the tests ignore SIGHUP, and so would what they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_nobody_ignores_it")
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_during_the_wait_removes_the_spool_and_names_the_way_on(
     classification, control, tmp_path, emulator, bearer, stop
