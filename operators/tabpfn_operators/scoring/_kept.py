@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tabpfn_operators.errors import InvalidInputError
+from tabpfn_operators.scoring._part import one_at_a_time
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,15 +35,15 @@ def kept_here(read: "Callable[[], Batches]") -> "Iterator[Callable[[], Batches]]
         SourceChangedError: As `read` raises it; nothing was sent.
         StorageError: As `read` raises it; nothing was sent.
     """
-    batches = read()
-    first = next(batches, None)
-    if first is None:
-        yield lambda: iter(())
-        return
     with tempfile.TemporaryDirectory(prefix="tabpfn-kept-", ignore_cleanup_errors=True) as place:
         path = Path(place, "kept.arrows")
-        _copy(path, first, batches)
-        yield lambda: _read(path)
+        with one_at_a_time():
+            batches = read()
+            first = next(batches, None)
+            if first is not None:
+                _copy(path, first, batches)
+                del first
+        yield lambda: _read(path) if path.exists() else iter(())
 
 
 def _copy(path: Path, first: "pa.RecordBatch", rest: "Batches") -> None:

@@ -76,13 +76,10 @@ def written_parts(
 
     with tempfile.TemporaryDirectory(prefix="tabpfn-part-", ignore_cleanup_errors=True) as place:
         try:
-            with _WRITING:
-                try:
-                    files, columns = _written(
-                        Path(place), plan_id, shard, prediction, kept, fitted_train_set_id, partition_by
-                    )
-                finally:
-                    _release_memory()
+            with one_at_a_time():
+                files, columns = _written(
+                    Path(place), plan_id, shard, prediction, kept, fitted_train_set_id, partition_by
+                )
         except pa.ArrowException as error:
             raise InvalidInputError(
                 f"Shard {shard.name}: the predictions and what is kept beside them cannot be written as Parquet: "
@@ -127,6 +124,16 @@ def _written(
             writer.write_table(table, row_group_size=table.num_rows)
             del table
     return (_named(plan_id, shard, "", path, prediction.columns.rows),), tuple(rows.schema.names)
+
+
+@contextlib.contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Let one shard of this process go through Arrow at a time, and give back what that took."""
+    with _WRITING:
+        try:
+            yield
+        finally:
+            _release_memory()
 
 
 def _release_memory() -> None:
