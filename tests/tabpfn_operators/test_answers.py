@@ -285,7 +285,18 @@ print("pandas" in sys.modules)
 """
 
 
-def test_pandas_is_not_imported(tmp_path):
-    command = [sys.executable, "-c", _WITHOUT_PANDAS, str(tmp_path / "part.parquet")]
+_KEPT_WITHOUT_PANDAS = """
+import sys
+import pyarrow as pa
+from tabpfn_operators.predictions import is_storable
+kinds = (pa.int64(), pa.string(), pa.dictionary(pa.int8(), pa.string()), pa.list_(pa.float64()), pa.timestamp("us"))
+assert all(is_storable(pa.field("kept", kind)) for kind in kinds)
+print("pandas" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("code", [_WITHOUT_PANDAS, _KEPT_WITHOUT_PANDAS])
+def test_pandas_is_not_imported(tmp_path, code):
+    command = [sys.executable, "-c", code, str(tmp_path / "part.parquet")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -6,6 +6,7 @@ On a terminal each shard under way has a line of its own; elsewhere there is one
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -61,7 +62,7 @@ class Speed:
         return f"{rate:,.0f} rows/s, {timedelta(seconds=round(left))} left"
 
 
-class _Watch:
+class _Watch(ABC):
     """What every kind of display keeps: the speed, and the shards that may have been sent."""
 
     def __init__(self) -> None:
@@ -78,8 +79,9 @@ class _Watch:
                 self.speed.note(step.done, step.total or 0.0, time.monotonic())
             self._display(step)
 
+    @abstractmethod
     def _display(self, step: Step) -> None:
-        raise NotImplementedError
+        """Show how far it is."""
 
     def _whole(self, step: Step) -> str:
         speed = self.speed.text(time.monotonic())

@@ -60,7 +60,7 @@ class KeptRows:
                 self._ahead.insert(0, batch.slice(rows))
             rows -= parts[-1].num_rows
         table = pa.Table.from_batches(parts, schema=self.schema).combine_chunks()
-        return [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in table.columns]
+        return [column.chunk(0) if column.num_chunks else pa.nulls(0, column.type) for column in table.columns]
 
     def check_over(self) -> None:
         """Refuse rows that are left.
@@ -97,7 +97,10 @@ def is_storable(field: "pa.Field") -> bool:
         kind = _stored_type(field.type)
         rows = _stored(pa.nulls(0, field.type), kind)
         pa.concat_arrays([rows, rows]).cast(movable_type(kind)).take(pa.nulls(0, pa.int64()))
-        pq.write_table(pa.schema([field.with_type(kind)]).empty_table(), io.BytesIO())
+        # Not `empty_table`, which imports pandas (40 MiB).
+        pq.write_table(
+            pa.Table.from_arrays([pa.nulls(0, kind)], schema=pa.schema([field.with_type(kind)])), io.BytesIO()
+        )
     except (pa.ArrowException, OSError):
         return False
     return True
